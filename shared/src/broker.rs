@@ -1,0 +1,193 @@
+//! The broker port: the narrow waist between the roles and what carries their messages.
+//!
+//! Two edges implement it: [`nats`] (JetStream) and [`memory`] (in process). Both pass [`contract`], and a behaviour
+//! that is not in the contract may not be relied on. The deferred lanes' results and the watched configuration join the
+//! port with their first users.
+
+pub mod contract;
+pub mod memory;
+pub mod nats;
+
+use crate::domain::{Lane, NodeId, Token};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// Where a frame is stored until a scheduler takes it: one per lane, model, part, and origin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LaneSubject {
+    pub lane: Lane,
+    pub model: Token,
+    /// 0 until a hot model is split.
+    pub part: u16,
+    /// The ingress (interactive) or the tenant's token (deferred): the unit of the broker's own queue caps.
+    pub origin: Token,
+}
+
+/// What a puller reads: all origins of one model's part in one lane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LaneFilter {
+    pub lane: Lane,
+    pub model: Token,
+    pub part: u16,
+}
+
+/// Where lossy, unqueued messages go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Ingress(NodeId),
+    Scheduler(NodeId),
+    Worker(NodeId),
+    /// Heard by all: who is alive, with what credit.
+    Heartbeats,
+    /// Heard by schedulers and workers.
+    Cancels,
+}
+
+/// The right to renew, ack or give back one delivery. Transferable: any process may use it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AckToken(pub Box<str>);
+
+/// One stored frame, handed out until acked.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub frame: Bytes,
+    pub token: AckToken,
+    /// Position in the lane's stream; the same at every redelivery.
+    pub sequence: u64,
+    /// Which incarnation of the stream: changes when the stream was made anew and sequences began again.
+    pub epoch: u64,
+    /// 1 at the first delivery.
+    pub attempt: u64,
+    /// Time since it was stored, by the broker's stamp; never negative.
+    pub age: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub sequence: u64,
+    pub epoch: u64,
+    /// The broker already had this message id; nothing was added.
+    pub duplicate: bool,
+}
+
+/// What a record bucket is for; each has its own lifetime rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bucket {
+    /// Entries vanish [`LEASE_TTL`] after their last write.
+    Leases,
+}
+
+/// How long a lease outlives its last renewal.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+
+/// How long an unrenewed interactive delivery stays with its taker before it is handed out again.
+pub const ACK_WAIT_INTERACTIVE: Duration = Duration::from_secs(3);
+
+/// The same for the deferred lanes, whose workers renew it while they run.
+pub const ACK_WAIT_DEFERRED: Duration = Duration::from_secs(15);
+
+pub const fn ack_wait(lane: Lane) -> Duration {
+    if lane.is_deferred() { ACK_WAIT_DEFERRED } else { ACK_WAIT_INTERACTIVE }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub value: Bytes,
+    /// Grows with every write to the bucket: a fencing token as well as a compare-and-set guard.
+    pub revision: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// The lane or the origin's share of it is full; nothing was stored.
+    #[error("the queue is full")]
+    Full,
+    /// Larger than the broker carries.
+    #[error("the message is larger than the broker carries")]
+    TooLarge,
+    /// Compare-and-set lost: the record was written or created by somebody else, or is gone.
+    #[error("the record changed in the meantime")]
+    Conflict,
+    /// The token's delivery is gone: acked before, or its stream no longer exists.
+    #[error("the delivery is no longer outstanding")]
+    Gone,
+    /// Not reachable, or did not answer in time: whether it took effect is unknown.
+    #[error("the broker is unavailable: {0}")]
+    Unavailable(String),
+    /// It answers, and is not what we need: a wrong version or a stream somebody configured otherwise.
+    #[error("the broker cannot be used: {0}")]
+    Unfit(String),
+}
+
+/// The port. Cheap to share; every method may be called from any task.
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Stores a frame. The same `message_id` within two minutes is stored once.
+    ///
+    /// # Errors
+    /// `Full`, `TooLarge`, or `Unavailable` after at most 5 s (then publish again with the same id).
+    async fn publish(&self, to: &LaneSubject, message_id: &str, frame: Bytes) -> Result<Stored, BrokerError>;
+
+    /// Opens the reader of one lane of one model. Deliveries go to one of the open readers.
+    async fn puller(&self, from: &LaneFilter) -> Result<Box<dyn Puller>, BrokerError>;
+
+    /// Gives a delivery up as done, without waiting for the broker's word: a lost ack means a redelivery.
+    async fn ack(&self, token: &AckToken) -> Result<(), BrokerError>;
+
+    /// Acks and waits for the broker's confirmation. `Gone` when the delivery was not outstanding.
+    async fn ack_verified(&self, token: &AckToken) -> Result<(), BrokerError>;
+
+    /// Starts the delivery's ack wait again.
+    async fn renew(&self, token: &AckToken) -> Result<(), BrokerError>;
+
+    /// Gives a delivery back, to be handed out again after `delay`.
+    async fn nak(&self, token: &AckToken, delay: Duration) -> Result<(), BrokerError>;
+
+    /// Sends a frame to whoever listens at `to` now. Lossy: no listener, no error. In order between one sender and one listener.
+    async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError>;
+
+    /// Listens at an address from now on: a post that starts after this returns is heard.
+    async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError>;
+
+    /// Writes a record that must not exist. `Conflict` when it does. Keys are tokens joined by dots.
+    async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError>;
+
+    /// Writes a record that must still be at `revision`. Returns the new revision.
+    async fn record_update(&self, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError>;
+
+    /// Deletes a record that must still be at `revision`.
+    async fn record_delete(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError>;
+
+    /// Reads the latest write, from its leader: what was written is read.
+    async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError>;
+
+    /// Stores a blob under a new key. It is deleted by its user, or by age (2 h).
+    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError>;
+
+    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError>;
+
+    /// Deleting what is not there is not an error.
+    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError>;
+
+    /// Whether the broker is reachable at this moment.
+    fn is_connected(&self) -> bool;
+
+    /// What carries the messages, for a banner: `nats://127.0.0.1:4222 (2.15.1)` or `memory`.
+    fn describe(&self) -> String;
+}
+
+/// The reader of one lane of one model.
+#[async_trait]
+pub trait Puller: Send {
+    /// Waits up to `wait` for deliveries, asks the broker for no more than `max`, returns what has come: at least one,
+    /// unless the wait ended. Cancel-safe: what was asked for and not yet returned comes with a later call.
+    async fn pull(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, BrokerError>;
+}
+
+/// Frames posted to one address, in order of arrival.
+#[async_trait]
+pub trait Inbox: Send {
+    /// The next frame; `None` when the broker connection has been closed for good. Cancel-safe.
+    async fn next(&mut self) -> Option<Bytes>;
+}

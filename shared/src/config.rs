@@ -1,0 +1,219 @@
+//! core: the configuration, checked: what the roles are given. The shape of the file is in `config/file.rs`.
+
+mod file;
+mod secret;
+
+pub use file::{ConfigError, parse};
+pub use secret::Secret;
+
+use crate::domain::{ModelKind, Token};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything the file may say, checked and with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub nats: Option<String>,
+    pub limits: Limits,
+    pub models: Vec<Model>,
+    pub tenants: Vec<Tenant>,
+    /// What the operator should know and need not mend, such as a key written into the file.
+    pub warnings: Vec<String>,
+}
+
+/// The bounds of the ingress. Every input has a size, a depth and a time limit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of one request body.
+    pub body_bytes_max: usize,
+    /// Nesting of one JSON body.
+    pub json_depth_max: usize,
+    /// Inputs of one embeddings call.
+    pub inputs_max: usize,
+    /// Requests in flight in one ingress.
+    pub in_flight_max: usize,
+    /// Requests in flight of one tenant in one ingress.
+    pub in_flight_per_tenant_max: usize,
+    /// The deadline of a request that does not say, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// Time for a connection to send its headers, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// Time for a request to send its body, in milliseconds.
+    pub body_timeout_ms: u64,
+    /// Time for running work to finish after SIGTERM, in milliseconds.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 * 1024 * 1024,
+            json_depth_max: 64,
+            inputs_max: 2_048,
+            in_flight_max: 10_000,
+            in_flight_per_tenant_max: 5_000,
+            request_timeout_ms: 600_000,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 60_000,
+            drain_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// The longest deadline a caller may ask for.
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The public name.
+    pub name: String,
+    /// Its name in subjects and leases.
+    pub token: Token,
+    pub kind: ModelKind,
+    pub batching: Batching,
+    pub backends: Vec<Backend>,
+}
+
+/// How requests of an array model become batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batching {
+    /// Inputs in one backend call.
+    pub max_items: u32,
+    /// Estimated tokens in one backend call.
+    pub max_tokens: u32,
+    /// How long one backend call should take at most, in milliseconds.
+    pub objective_ms: u32,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self { max_items: 64, max_tokens: 16_384, objective_ms: 200 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Unique within the model; a metric label and a header value.
+    pub name: String,
+    pub target: Target,
+    /// Calls at once: over all workers, or by each worker when `per_worker`.
+    pub concurrency: u32,
+    /// Outstanding tokens (input + expected output) at once, counted like `concurrency`.
+    pub tokens_max: u32,
+    pub per_worker: bool,
+    /// Time for one call that is not a stream, and between two pieces of one that is.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Any OpenAI-compatible server.
+    OpenAi {
+        /// The base, such as `http://127.0.0.1:9000/v1`.
+        url: String,
+        /// The model's name there.
+        model: String,
+        key: Option<Secret>,
+    },
+    /// Deterministic answers with a latency and fault model, in process.
+    Sandbox(SandboxConfig),
+}
+
+/// The sandbox backend's behaviour: what it costs, and how it fails.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// Fixed cost of one embeddings call, in milliseconds.
+    pub a_ms: f64,
+    /// Cost of each input of an embeddings call, in milliseconds.
+    pub b_ms: f64,
+    /// Time to the first token of a generation, in milliseconds.
+    pub first_token_ms: f64,
+    /// Time of each further token, in milliseconds.
+    pub token_ms: f64,
+    /// Calls at once; more wait their turn inside the sandbox. 0: no limit.
+    pub concurrency: u32,
+    /// Length of an embedding unless the caller asks for another.
+    pub dimensions: usize,
+    /// Key of the hash that answers carry, so that an answer to somebody else's prompt shows.
+    pub hash_key: String,
+    /// Share of calls (0 to 1) that fail in each way.
+    pub faults: Vec<FaultRate>,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            a_ms: 0.0,
+            b_ms: 0.0,
+            first_token_ms: 0.0,
+            token_ms: 0.0,
+            concurrency: 0,
+            dimensions: 64,
+            hash_key: "tidemill".into(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultRate {
+    pub fault: Fault,
+    pub rate: f64,
+}
+
+/// A way for the sandbox to fail. Also chosen by a prompt that contains `[[fault:NAME]]` or, for a status, `[[fault:status=503]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Answers with this HTTP status and an error body.
+    Status(u16),
+    /// Accepts the call and never answers.
+    Hang,
+    /// Answers one byte at a time, slowly.
+    SlowDrip,
+    /// Closes the connection in the middle of the answer.
+    Reset,
+    /// Answers 200 with broken JSON.
+    MalformedJson,
+    /// Answers with one vector too few.
+    WrongCount,
+    /// Ends a stream after a few tokens without `[DONE]`.
+    PartialStream,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub name: String,
+    /// Share of a contended model, relative to the other tenants'.
+    pub weight: u32,
+    pub keys: Vec<Secret>,
+}
+
+impl Config {
+    /// What `tidemill up` serves without a file: two sandbox models and nobody who may call them yet.
+    pub fn sandbox() -> Self {
+        parse(SANDBOX_YAML, "the built-in configuration").expect("the built-in configuration is valid")
+    }
+
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.iter().find(|m| m.name == name)
+    }
+}
+
+const SANDBOX_YAML: &str = "\
+models:
+  - name: sandbox-chat
+    kind: sequence
+    backends:
+      - { kind: sandbox, concurrency: 256, sandbox: { first_token_ms: 50, token_ms: 5 } }
+  - name: sandbox-embedding
+    kind: array
+    backends:
+      - { kind: sandbox, concurrency: 1, sandbox: { a_ms: 5, b_ms: 0.15 } }
+";

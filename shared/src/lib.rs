@@ -1,0 +1,13 @@
+//! What two roles need and nothing else: domain types, the wire, the broker port with its two edges,
+//! configuration, telemetry, and the one place each for clock, randomness and task spawning.
+
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod entropy;
+pub mod error;
+pub mod outbox;
+pub mod task;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,109 @@
+//! loop: sends what the roles post, coalescing without a timer: whatever waits for one address when the sender comes
+//! round goes into one frame.
+
+use crate::broker::{Address, Broker};
+use crate::task::{self, Guarded};
+use crate::wire::{FrameWriter, Part};
+use bytes::Bytes;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Messages that may wait for the sender. Past it the message is dropped, as the broker would drop it: every message
+/// that goes this way may be lost, and the wire table says what then.
+const WAITING_MAX: usize = 65_536;
+
+/// How many waiting messages one round takes up.
+const ROUND_MAX: usize = 1_024;
+
+/// The handle. Cheap to clone; sending never waits.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    queue: mpsc::Sender<(Address, Part)>,
+    _task: Arc<Guarded>,
+}
+
+impl Outbox {
+    pub fn new(broker: Arc<dyn Broker>) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        let task = task::spawn_guarded("outbox", send_all(broker, waiting));
+        Self { queue, _task: Arc::new(task) }
+    }
+
+    /// Posts one message. Lossy, like what it stands for.
+    pub fn post<T: Serialize>(&self, to: Address, head: &T, body: Bytes) {
+        self.post_part(to, Part::encode(head, body));
+    }
+
+    pub fn post_part(&self, to: Address, part: Part) {
+        if self.queue.try_send((to, part)).is_err() {
+            tracing::warn!("a message was dropped: the outbox is full");
+        }
+    }
+
+    /// Waits until everything posted before this call has been handed to the broker.
+    pub async fn flushed(&self) {
+        // The sender frees a slot only when it takes a message up; once all slots are free, the last round is being sent.
+        let all = self.queue.reserve_many(WAITING_MAX).await;
+        drop(all);
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn send_all(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<(Address, Part)>) {
+    let mut round = Vec::with_capacity(ROUND_MAX);
+    while waiting.recv_many(&mut round, ROUND_MAX).await > 0 {
+        for (to, frame) in frames(round.drain(..)) {
+            if let Err(error) = broker.post(&to, frame).await {
+                tracing::debug!(%error, "a frame was not sent");
+            }
+        }
+    }
+}
+
+/// Packs messages into frames: per address in order, an address in the order of its first message.
+fn frames(round: impl Iterator<Item = (Address, Part)>) -> Vec<(Address, Bytes)> {
+    let mut open: Vec<(Address, FrameWriter)> = Vec::new();
+    let mut frames = Vec::new();
+    for (to, part) in round {
+        let index = open.iter().position(|(address, _)| *address == to).unwrap_or_else(|| {
+            open.push((to.clone(), FrameWriter::new()));
+            open.len() - 1
+        });
+        let writer = &mut open[index].1;
+        if !writer.fits(&part) {
+            frames.push((to, writer.take()));
+        }
+        writer.push(&part);
+    }
+    frames.extend(open.into_iter().map(|(to, mut writer)| (to, writer.take())));
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::NodeId;
+    use crate::wire::{COALESCE_MAX, decode};
+
+    fn to(name: &str) -> Address {
+        Address::Worker(NodeId::parse(name).unwrap())
+    }
+
+    #[test]
+    fn what_waits_for_one_address_shares_a_frame_in_order() {
+        let round = [("a", 1u8), ("b", 2), ("a", 3)].map(|(name, n)| (to(name), Part::encode(&n, Bytes::new())));
+        let frames = frames(round.into_iter());
+        let heads = |i: usize| decode(&frames[i].1).unwrap().iter().map(|p| p.decode::<u8>().unwrap()).collect::<Vec<_>>();
+        assert_eq!(frames.len(), 2);
+        assert_eq!((heads(0), heads(1)), (vec![1, 3], vec![2]));
+    }
+
+    #[test]
+    fn a_full_frame_goes_before_what_follows_it() {
+        let round = (0..=COALESCE_MAX).map(|n| (to("a"), Part::encode(&n, Bytes::new())));
+        let frames = frames(round);
+        let sizes: Vec<_> = frames.iter().map(|(_, f)| decode(f).unwrap().len()).collect();
+        assert_eq!(sizes, [COALESCE_MAX, 1]);
+    }
+}

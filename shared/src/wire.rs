@@ -1,0 +1,12 @@
+//! core: what travels between the roles: frames of messages, each a MessagePack head and a raw payload.
+
+mod envelope;
+mod frame;
+mod messages;
+
+pub use envelope::{Claim, Encoding, Envelope};
+pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
+pub use messages::{
+    BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, ModelCredit, Passed, RefuseReason, Reply, ReplyHead,
+    Running, ToIngress, ToScheduler, ToWorker, Usage,
+};

@@ -1,0 +1,277 @@
+//! core: the messages between the roles. Which of them may be lost, and what then, is in `docs/ARCHITECTURE.md`.
+
+use crate::domain::{BatchId, ExecId, Lane, ModelKind, NodeId, RequestId, Token};
+use crate::error::Failure;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// To a worker's inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The part's body is the concatenation of the items' bodies.
+    #[serde(rename = "dispatch")]
+    Dispatch(Dispatch),
+}
+
+/// To a scheduler's inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToScheduler {
+    /// The worker has the batch: custody of interactive items passes here, and their frames may be acked.
+    #[serde(rename = "accept")]
+    Accept { worker: NodeId, model: Token, batch: BatchId },
+    #[serde(rename = "refuse")]
+    Refuse { worker: NodeId, model: Token, batch: BatchId, reason: RefuseReason },
+    /// Items of a batch have ended and their share of the credit is free again.
+    #[serde(rename = "done")]
+    Done { worker: NodeId, model: Token, batch: BatchId, items: Vec<ItemDone> },
+}
+
+/// To an ingress's inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToIngress {
+    /// The part's body is a piece of the answer.
+    #[serde(rename = "reply")]
+    Reply(Reply),
+    #[serde(rename = "held")]
+    Held(Held),
+}
+
+/// Broadcast to everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Heartbeat {
+    #[serde(rename = "worker")]
+    Worker { id: NodeId, models: Vec<ModelCredit> },
+    #[serde(rename = "scheduler")]
+    Scheduler { id: NodeId },
+    #[serde(rename = "ingress")]
+    Ingress { id: NodeId },
+    /// A new owner asks every worker for a heartbeat now, before it dispatches anything.
+    #[serde(rename = "probe")]
+    Probe { from: NodeId },
+    /// The last heartbeat of a node that drains: nothing more is to be sent to it.
+    #[serde(rename = "leaving")]
+    Leaving { id: NodeId },
+}
+
+/// Broadcast to schedulers and workers: nobody waits for these any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    pub ids: Vec<RequestId>,
+    /// Cancel only this execution: the request itself lives on in another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecId>,
+}
+
+/// One batch for one backend call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    pub scheduler: NodeId,
+    pub model: Token,
+    pub batch: BatchId,
+    /// The lease revision of the owner: a worker refuses one older than it has seen for the model.
+    pub revision: u64,
+    /// The backend, by its name in the configuration.
+    pub backend: Box<str>,
+    pub items: Vec<DispatchItem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DispatchItem {
+    pub id: RequestId,
+    /// What is left of the deadline at dispatch.
+    pub remaining_ms: u32,
+    /// Time since the request was published.
+    pub queue_ms: u32,
+    /// Deferred lanes: the broker's ack token, which the worker renews and acks when the result is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Box<str>>,
+    /// The bytes of this item's body inside the part's body.
+    pub body_len: u32,
+    /// The encoded [`super::Envelope`], as it came from the lane.
+    #[serde(with = "raw")]
+    pub envelope: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefuseReason {
+    #[serde(rename = "busy")]
+    Busy,
+    #[serde(rename = "fenced")]
+    Fenced,
+    #[serde(rename = "unknown_model")]
+    UnknownModel,
+    #[serde(rename = "draining")]
+    Draining,
+}
+
+/// How one item of a batch ended at the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemDone {
+    pub id: RequestId,
+    pub end: ItemEnd,
+    pub usage: Usage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ItemEnd {
+    #[serde(rename = "ok")]
+    Answered,
+    #[serde(rename = "failed")]
+    Failed,
+    #[serde(rename = "cancelled")]
+    Cancelled,
+}
+
+/// Tokens as the backend counted them, or as estimated where it did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub input: u32,
+    pub output: u32,
+}
+
+/// A piece of an answer. Parts are numbered from 0 within one execution; a gap is an error, never a silent hole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    pub id: RequestId,
+    /// Absent when a scheduler answers for a request that never reached a worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecId>,
+    pub part: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
+    /// With part 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Box<ReplyHead>>,
+    /// With the last part: how it ended, when it ended badly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Box<Failure>>,
+    /// With the last part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// How the answer came about: our `x-tidemill-*` headers and the access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyHead {
+    pub backend: Box<str>,
+    /// Inputs in the backend call that carried this request.
+    pub batch_size: u32,
+    pub queue_ms: u32,
+    /// From the call's start to its first byte (stream) or its end.
+    pub backend_ms: u32,
+}
+
+/// Each second, to each ingress: what the sender still has of it, and how far the lane has been read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub from: NodeId,
+    /// Requests older than one second that the sender holds.
+    pub ids: Vec<RequestId>,
+    /// From an owner: for each of its models, the last stream sequence delivered to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<Passed>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    pub model: Token,
+    /// Which incarnation of the lane's stream the sequence belongs to.
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+/// What a worker can take for one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCredit {
+    pub model: Token,
+    pub kind: ModelKind,
+    pub backends: Vec<BackendCredit>,
+    pub running: Vec<Running>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendCredit {
+    pub name: Box<str>,
+    /// Calls at once: over all workers when `shared`, else by this worker alone.
+    pub concurrency: u32,
+    /// Outstanding tokens (input + expected output) at once.
+    pub tokens: u32,
+    pub shared: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub id: RequestId,
+    pub exec: ExecId,
+    pub lane: Lane,
+}
+
+/// `Bytes` as a MessagePack binary.
+mod raw {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        serde_bytes::ByteBuf::deserialize(deserializer).map(|b| b.into_vec().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+    use crate::wire::Part;
+    use serde::de::DeserializeOwned;
+    use std::fmt::Debug;
+    use uuid::Uuid;
+
+    fn round_trips<T: Serialize + DeserializeOwned + PartialEq + Debug>(message: &T) {
+        let part = Part::encode(message, Bytes::new());
+        assert_eq!(&part.decode::<T>().unwrap(), message);
+    }
+
+    #[test]
+    fn every_message_round_trips() {
+        let id = RequestId(Uuid::from_u128(1));
+        let exec = ExecId(Uuid::from_u128(2));
+        let node = NodeId::parse("node-1").unwrap();
+        let model = Token::of_model("m");
+        let batch = BatchId(9);
+        let item =
+            DispatchItem { id, remaining_ms: 5, queue_ms: 1, ack: Some("a".into()), body_len: 2, envelope: Bytes::from_static(b"xx") };
+        round_trips(&ToWorker::Dispatch(Dispatch {
+            scheduler: node.clone(),
+            model: model.clone(),
+            batch,
+            revision: 3,
+            backend: "b".into(),
+            items: vec![item],
+        }));
+        round_trips(&ToScheduler::Accept { worker: node.clone(), model: model.clone(), batch });
+        round_trips(&ToScheduler::Refuse { worker: node.clone(), model: model.clone(), batch, reason: RefuseReason::Busy });
+        let done = ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: 1, output: 2 } };
+        round_trips(&ToScheduler::Done { worker: node.clone(), model: model.clone(), batch, items: vec![done] });
+        round_trips(&ToIngress::Reply(Reply {
+            id,
+            exec: Some(exec),
+            part: 0,
+            last: true,
+            head: Some(Box::new(ReplyHead::default())),
+            failure: Some(Box::new(Failure::new(Code::Lost, "x").param("p").retry_after_ms(3))),
+            usage: None,
+        }));
+        let passed = Passed { model: model.clone(), epoch: 1, sequence: 2 };
+        round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
+        let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true };
+        let running = Running { id, exec, lane: Lane::Bulk };
+        let models = vec![ModelCredit { model, kind: ModelKind::Array, backends: vec![credit], running: vec![running] }];
+        round_trips(&Heartbeat::Worker { id: node.clone(), models });
+        round_trips(&Heartbeat::Probe { from: node.clone() });
+        round_trips(&Heartbeat::Leaving { id: node });
+        round_trips(&Cancel { ids: vec![id], exec: Some(exec) });
+    }
+}
