@@ -1,2 +1,18 @@
-//! stub
-fn main() {}
+//! `tidemill`: one executable, a subcommand per role. Each is a thin file in `cli/`: configure, start, wait, drain.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One TLS provider for the whole process, before anything could use another.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return cli::out::refuse("another TLS provider was installed first: this is a defect, please report it");
+    }
+    let command = cli::Cli::parse().command;
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(command)),
+        Err(error) => cli::out::refuse(&format!("the runtime cannot start: {error}")),
+    }
+}

@@ -1,1 +1,37 @@
-//! stub
+//! HTTP in, envelope out, answer back.
+//!
+//! Read `chat.rs` first: one request's road from its bytes to its answer. Then, in call order:
+//! `entry.rs` (who is calling, may they, the body), `check/` (is the body sound), `road.rs` (out to the lane, back from
+//! the inbox) with `table.rs` and `pending.rs` (what is waited for, and when it is lost), `answer.rs` (back to the caller).
+
+mod admission;
+mod answer;
+mod auth;
+mod backoff;
+mod body;
+mod chat;
+mod check;
+mod claim;
+mod embeddings;
+mod entry;
+mod exchange;
+mod gate;
+mod headers;
+mod inbox;
+mod metrics;
+mod models;
+mod peers;
+mod pending;
+mod probes;
+mod publisher;
+mod pulse;
+mod refusal;
+mod road;
+mod routes;
+mod server;
+mod service;
+mod strangers;
+mod table;
+mod ticket;
+
+pub use service::{Ingress, StartError};

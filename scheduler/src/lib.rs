@@ -1,1 +1,12 @@
-//! stub
+//! Who goes next, with whom, and where: the pure engine, and the service that performs what it decides.
+
+mod acks;
+pub mod engine;
+mod metrics;
+mod model;
+mod ownership;
+mod pull;
+mod quota;
+mod service;
+
+pub use service::Scheduler;

@@ -4,7 +4,9 @@
 //! that is not in the contract may not be relied on. The deferred lanes' results and the watched configuration join the
 //! port with their first users.
 
+#[doc(hidden)]
 pub mod contract;
+pub mod limits;
 pub mod memory;
 pub mod nats;
 
@@ -109,8 +111,8 @@ pub enum BrokerError {
     /// Compare-and-set lost: the record was written or created by somebody else, or is gone.
     #[error("the record changed in the meantime")]
     Conflict,
-    /// The token's delivery is gone: acked before, or its stream no longer exists.
-    #[error("the delivery is no longer outstanding")]
+    /// Nobody knows the token: its stream or its lane's reader no longer exists.
+    #[error("the delivery is no longer known")]
     Gone,
     /// Not reachable, or did not answer in time: whether it took effect is unknown.
     #[error("the broker is unavailable: {0}")]
@@ -135,7 +137,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Gives a delivery up as done, without waiting for the broker's word: a lost ack means a redelivery.
     async fn ack(&self, token: &AckToken) -> Result<(), BrokerError>;
 
-    /// Acks and waits for the broker's confirmation. `Gone` when the delivery was not outstanding.
+    /// Acks and waits for the broker's confirmation: it will not be handed out again. What was acked before is confirmed
+    /// again. `Gone` when the broker does not know the token.
     async fn ack_verified(&self, token: &AckToken) -> Result<(), BrokerError>;
 
     /// Starts the delivery's ack wait again.
@@ -146,6 +149,11 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Sends a frame to whoever listens at `to` now. Lossy: no listener, no error. In order between one sender and one listener.
     async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError>;
+
+    /// Waits until what was posted and acked before has reached the broker: the last thing a draining role does.
+    async fn flush(&self) -> Result<(), BrokerError> {
+        Ok(())
+    }
 
     /// Listens at an address from now on: a post that starts after this returns is heard.
     async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError>;
@@ -183,6 +191,11 @@ pub trait Puller: Send {
     /// Waits up to `wait` for deliveries, asks the broker for no more than `max`, returns what has come: at least one,
     /// unless the wait ended. Cancel-safe: what was asked for and not yet returned comes with a later call.
     async fn pull(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, BrokerError>;
+
+    /// How far the lane has been handed out to any reader: the stream's epoch, and the last sequence delivered (0: none).
+    async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
+        Ok((0, 0))
+    }
 }
 
 /// Frames posted to one address, in order of arrival.

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Everything the file may say, checked and with every default filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Config {
     pub listen: SocketAddr,
     pub nats: Option<String>,
@@ -20,6 +20,7 @@ pub struct Config {
     pub models: Vec<Model>,
     pub tenants: Vec<Tenant>,
     /// What the operator should know and need not mend, such as a key written into the file.
+    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 
@@ -66,11 +67,12 @@ impl Default for Limits {
 /// The longest deadline a caller may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Model {
     /// The public name.
     pub name: String,
     /// Its name in subjects and leases.
+    #[serde(skip)]
     pub token: Token,
     pub kind: ModelKind,
     pub batching: Batching,
@@ -95,7 +97,7 @@ impl Default for Batching {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Backend {
     /// Unique within the model; a metric label and a header value.
     pub name: String,
@@ -106,10 +108,12 @@ pub struct Backend {
     pub tokens_max: u32,
     pub per_worker: bool,
     /// Time for one call that is not a stream, and between two pieces of one that is.
+    #[serde(rename = "timeout_ms", serialize_with = "as_millis")]
     pub timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Target {
     /// Any OpenAI-compatible server.
     OpenAi {
@@ -187,7 +191,7 @@ pub enum Fault {
     PartialStream,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Tenant {
     pub name: String,
     /// Share of a contended model, relative to the other tenants'.
@@ -201,9 +205,18 @@ impl Config {
         parse(SANDBOX_YAML, "the built-in configuration").expect("the built-in configuration is valid")
     }
 
+    /// The whole of it as YAML, with every default, and secrets hidden. To read, not to feed back in.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("a configuration is plain data")
+    }
+
     pub fn model(&self, name: &str) -> Option<&Model> {
         self.models.iter().find(|m| m.name == name)
     }
+}
+
+fn as_millis<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u32(crate::clock::millis(*span))
 }
 
 const SANDBOX_YAML: &str = "\

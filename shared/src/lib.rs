@@ -10,4 +10,5 @@ pub mod error;
 pub mod outbox;
 pub mod task;
 pub mod telemetry;
+pub mod tombstones;
 pub mod wire;

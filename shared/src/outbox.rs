@@ -7,7 +7,7 @@ use crate::wire::{FrameWriter, Part};
 use bytes::Bytes;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Messages that may wait for the sender. Past it the message is dropped, as the broker would drop it: every message
 /// that goes this way may be lost, and the wire table says what then.
@@ -16,10 +16,16 @@ const WAITING_MAX: usize = 65_536;
 /// How many waiting messages one round takes up.
 const ROUND_MAX: usize = 1_024;
 
+#[derive(Debug)]
+enum Job {
+    Post(Address, Part),
+    Flush(oneshot::Sender<()>),
+}
+
 /// The handle. Cheap to clone; sending never waits.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    queue: mpsc::Sender<(Address, Part)>,
+    queue: mpsc::Sender<Job>,
     _task: Arc<Guarded>,
 }
 
@@ -36,27 +42,38 @@ impl Outbox {
     }
 
     pub fn post_part(&self, to: Address, part: Part) {
-        if self.queue.try_send((to, part)).is_err() {
+        if self.queue.try_send(Job::Post(to, part)).is_err() {
             tracing::warn!("a message was dropped: the outbox is full");
         }
     }
 
     /// Waits until everything posted before this call has been handed to the broker.
     pub async fn flushed(&self) {
-        // The sender frees a slot only when it takes a message up; once all slots are free, the last round is being sent.
-        let all = self.queue.reserve_many(WAITING_MAX).await;
-        drop(all);
-        tokio::task::yield_now().await;
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Job::Flush(done)).await.is_ok() {
+            let _ = flushed.await; // The sender's end means there is nothing left to wait for.
+        }
     }
 }
 
-async fn send_all(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<(Address, Part)>) {
+async fn send_all(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<Job>) {
     let mut round = Vec::with_capacity(ROUND_MAX);
     while waiting.recv_many(&mut round, ROUND_MAX).await > 0 {
-        for (to, frame) in frames(round.drain(..)) {
+        let mut flushes = Vec::new();
+        let posts = round.drain(..).filter_map(|job| match job {
+            Job::Post(to, part) => Some((to, part)),
+            Job::Flush(done) => {
+                flushes.push(done);
+                None
+            }
+        });
+        for (to, frame) in frames(posts) {
             if let Err(error) = broker.post(&to, frame).await {
                 tracing::debug!(%error, "a frame was not sent");
             }
+        }
+        for done in flushes {
+            let _ = done.send(()); // Whoever waited may have given up.
         }
     }
 }

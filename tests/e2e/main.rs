@@ -1,1 +1,12 @@
-fn main() {}
+//! The end-to-end tests: one file for each promise, all against the real executable. `harness` starts and judges it.
+
+mod bad_input;
+mod compose;
+mod drain;
+mod embed_many;
+mod fairness;
+mod faults;
+mod harness;
+mod kills;
+mod quickstart;
+mod sdk;

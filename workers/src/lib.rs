@@ -1,1 +1,10 @@
-//! stub
+//! Batch in, answers out: a worker takes batches it has credit for, calls its backends and streams the answers back.
+
+pub mod backend;
+mod metrics;
+mod run;
+pub mod sandbox;
+mod service;
+mod table;
+
+pub use service::{StartError, Worker};

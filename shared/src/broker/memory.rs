@@ -1,1 +1,211 @@
-//! stub
+//! edge: the broker in process, with JetStream's semantics and nothing on disk.
+//!
+//! The embedded default of `tidemill up`, and the ground of the tests: it follows tokio's clock, so paused time works.
+//! Its locks are blocking ones, held for a few map operations and never across an await: that is faster than an
+//! asynchronous lock and cannot be held by a task that was cancelled.
+
+mod blobs;
+mod lane;
+mod posts;
+mod recent;
+mod records;
+
+use self::blobs::Blobs;
+use self::lane::LaneQueue;
+use self::posts::Posts;
+use self::records::Records;
+use super::limits::{Limits, PAYLOAD_BYTES_MAX};
+use super::{AckToken, Address, Broker, BrokerError, Bucket, Delivery, Inbox, LaneFilter, LaneSubject, Puller, Record, Stored, ack_wait};
+use crate::clock;
+use crate::domain::Lane;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+#[derive(Debug)]
+pub struct MemoryBroker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// When this broker was made: a new one begins its sequences again.
+    epoch: u64,
+    lanes: [Mutex<LaneQueue>; Lane::ALL.len()],
+    posts: Posts,
+    records: Mutex<Records>,
+    blobs: Mutex<Blobs>,
+}
+
+impl MemoryBroker {
+    pub fn new() -> Arc<Self> {
+        Self::with_limits(&Limits::default())
+    }
+
+    pub fn with_limits(limits: &Limits) -> Arc<Self> {
+        let lanes = Lane::ALL.map(|lane| Mutex::new(LaneQueue::new(*limits.lane(lane), ack_wait(lane))));
+        let shared = Shared {
+            epoch: u64::try_from(clock::unix().as_nanos()).unwrap_or(u64::MAX),
+            lanes,
+            posts: Posts::default(),
+            records: Mutex::default(),
+            blobs: Mutex::new(Blobs::new(limits.blob_bytes_max)),
+        };
+        Arc::new(Self { shared: Arc::new(shared) })
+    }
+
+    fn with_delivery<T>(&self, token: &AckToken, act: impl FnOnce(&mut LaneQueue, u64) -> T) -> Result<T, BrokerError> {
+        let (lane, sequence) = read_token(token).ok_or(BrokerError::Gone)?;
+        Ok(act(&mut self.shared.lane(lane), sequence))
+    }
+}
+
+impl Shared {
+    fn lane(&self, lane: Lane) -> MutexGuard<'_, LaneQueue> {
+        lock(&self.lanes[lane.index()])
+    }
+}
+
+/// A panic in the middle of a change is a defect that its task has reported; the others go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn token(lane: Lane, sequence: u64) -> AckToken {
+    AckToken(format!("{}.{sequence}", lane.as_str()).into())
+}
+
+fn read_token(token: &AckToken) -> Option<(Lane, u64)> {
+    let (lane, sequence) = token.0.split_once('.')?;
+    let lane = Lane::ALL.into_iter().find(|l| l.as_str() == lane)?;
+    Some((lane, sequence.parse().ok()?))
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn publish(&self, to: &LaneSubject, message_id: &str, frame: Bytes) -> Result<Stored, BrokerError> {
+        if frame.len() > PAYLOAD_BYTES_MAX {
+            return Err(BrokerError::TooLarge);
+        }
+        let (sequence, duplicate) = self.shared.lane(to.lane).publish(clock::now(), to, message_id, frame)?;
+        Ok(Stored { sequence, epoch: self.shared.epoch, duplicate })
+    }
+
+    async fn puller(&self, from: &LaneFilter) -> Result<Box<dyn Puller>, BrokerError> {
+        let news = self.shared.lane(from.lane).news(from);
+        Ok(Box::new(MemoryPuller { shared: self.shared.clone(), from: from.clone(), news }))
+    }
+
+    async fn ack(&self, token: &AckToken) -> Result<(), BrokerError> {
+        self.with_delivery(token, LaneQueue::ack).map(drop)
+    }
+
+    async fn ack_verified(&self, token: &AckToken) -> Result<(), BrokerError> {
+        let known = self.with_delivery(token, LaneQueue::ack)?;
+        if known { Ok(()) } else { Err(BrokerError::Gone) }
+    }
+
+    async fn renew(&self, token: &AckToken) -> Result<(), BrokerError> {
+        self.with_delivery(token, |lane, sequence| lane.renew(clock::now(), sequence))
+    }
+
+    async fn nak(&self, token: &AckToken, delay: Duration) -> Result<(), BrokerError> {
+        self.with_delivery(token, |lane, sequence| lane.nak(clock::now(), sequence, delay))
+    }
+
+    async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError> {
+        if frame.len() > PAYLOAD_BYTES_MAX {
+            return Err(BrokerError::TooLarge);
+        }
+        self.shared.posts.post(to, &frame);
+        Ok(())
+    }
+
+    async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError> {
+        Ok(Box::new(self.shared.posts.listen(at)))
+    }
+
+    async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
+        lock(&self.shared.records).create(clock::now(), bucket, key, value)
+    }
+
+    async fn record_update(&self, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
+        lock(&self.shared.records).update(clock::now(), bucket, key, value, revision)
+    }
+
+    async fn record_delete(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
+        lock(&self.shared.records).delete(clock::now(), bucket, key, revision)
+    }
+
+    async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
+        Ok(lock(&self.shared.records).get(clock::now(), bucket, key))
+    }
+
+    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {
+        lock(&self.shared.blobs).put(clock::now(), key, blob)
+    }
+
+    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError> {
+        Ok(lock(&self.shared.blobs).get(clock::now(), key))
+    }
+
+    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError> {
+        lock(&self.shared.blobs).delete(key);
+        Ok(())
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+}
+
+struct MemoryPuller {
+    shared: Arc<Shared>,
+    from: LaneFilter,
+    news: Arc<Notify>,
+}
+
+#[async_trait]
+impl Puller for MemoryPuller {
+    async fn pull(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, BrokerError> {
+        let deadline = clock::now() + wait;
+        loop {
+            // Before the look, so that a frame published between the look and the wait still rings.
+            let news = self.news.notified();
+            let now = clock::now();
+            let (taken, next_due) = self.shared.lane(self.from.lane).take(now, &self.from, max);
+            if !taken.is_empty() || now >= deadline {
+                return Ok(taken.into_iter().map(|t| self.delivery(t)).collect());
+            }
+            // Another reader may take a frame meanwhile; it comes back no sooner than an ack wait from now.
+            let next_look = next_due.unwrap_or(now + ack_wait(self.from.lane)).min(deadline);
+            tokio::select! {
+                () = news => {}
+                () = tokio::time::sleep_until(clock::instant(next_look)) => {}
+            }
+        }
+    }
+
+    async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
+        Ok((self.shared.epoch, self.shared.lane(self.from.lane).delivered(&self.from)))
+    }
+}
+
+impl MemoryPuller {
+    fn delivery(&self, taken: lane::Taken) -> Delivery {
+        Delivery {
+            frame: taken.frame,
+            token: token(self.from.lane, taken.sequence),
+            sequence: taken.sequence,
+            epoch: self.shared.epoch,
+            attempt: taken.attempt,
+            age: taken.age,
+        }
+    }
+}

@@ -1,1 +1,127 @@
-//! stub
+//! edge: the broker on NATS: lanes, leases and blobs in JetStream, everything that may be lost over core NATS.
+//!
+//! Every call is bounded in time, and every stream is made when it is missing: a server that restarts takes the
+//! interactive lane with it, and the roles carry on over a new incarnation of it.
+
+mod blobs;
+pub mod child;
+mod fault;
+mod lanes;
+mod link;
+mod posts;
+mod puller;
+mod records;
+mod streams;
+mod version;
+
+pub use self::version::Version;
+
+use self::link::{Link, bounded};
+use self::puller::NatsPuller;
+use self::streams::{StreamId, Streams};
+use super::limits::Limits;
+use super::{AckToken, Address, Broker, BrokerError, Bucket, Inbox, LaneFilter, LaneSubject, Puller, Record, Stored};
+use crate::domain::Lane;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an operator may choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Copies of each stream. Absent: three in a cluster of three or more, else one.
+    pub replicas: Option<usize>,
+    pub limits: Limits,
+}
+
+#[derive(Debug)]
+pub struct NatsBroker {
+    streams: Arc<Streams>,
+}
+
+impl NatsBroker {
+    /// Connects to one server or a cluster (`nats://A:4222,nats://B:4222`), checks it, and makes or checks the streams.
+    ///
+    /// # Errors
+    /// `Unavailable` when nobody answers within 10 s; `Unfit` when the server is older than 2.10, has no JetStream, or
+    /// holds one of our streams with other settings.
+    pub async fn connect(url: &str, options: Options) -> Result<Arc<Self>, BrokerError> {
+        let streams = Arc::new(Streams::new(Link::open(url).await?, options));
+        for stream in Lane::ALL.map(StreamId::Lane).into_iter().chain([StreamId::Leases, StreamId::Blobs]) {
+            bounded(streams.incarnation(stream)).await?;
+        }
+        Ok(Arc::new(Self { streams }))
+    }
+}
+
+#[async_trait]
+impl Broker for NatsBroker {
+    async fn publish(&self, to: &LaneSubject, message_id: &str, frame: Bytes) -> Result<Stored, BrokerError> {
+        lanes::publish(&self.streams, to, message_id, &frame).await
+    }
+
+    async fn puller(&self, from: &LaneFilter) -> Result<Box<dyn Puller>, BrokerError> {
+        Ok(Box::new(NatsPuller::open(self.streams.clone(), from.clone()).await?))
+    }
+
+    async fn ack(&self, token: &AckToken) -> Result<(), BrokerError> {
+        lanes::ack(&self.streams, token).await
+    }
+
+    async fn ack_verified(&self, token: &AckToken) -> Result<(), BrokerError> {
+        lanes::ack_verified(&self.streams, token).await
+    }
+
+    async fn renew(&self, token: &AckToken) -> Result<(), BrokerError> {
+        lanes::renew(&self.streams, token).await
+    }
+
+    async fn nak(&self, token: &AckToken, delay: Duration) -> Result<(), BrokerError> {
+        lanes::nak(&self.streams, token, delay).await
+    }
+
+    async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError> {
+        posts::post(&self.streams.link, to, frame).await
+    }
+
+    async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError> {
+        Ok(Box::new(posts::listen(&self.streams.link, at).await?))
+    }
+
+    async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
+        records::create(&self.streams, bucket, key, value).await
+    }
+
+    async fn record_update(&self, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
+        records::update(&self.streams, bucket, key, value, revision).await
+    }
+
+    async fn record_delete(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
+        records::delete(&self.streams, bucket, key, revision).await
+    }
+
+    async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
+        records::get(&self.streams, bucket, key).await
+    }
+
+    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {
+        blobs::put(&self.streams, key, &blob).await
+    }
+
+    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError> {
+        blobs::get(&self.streams, key).await
+    }
+
+    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError> {
+        blobs::delete(&self.streams, key).await
+    }
+
+    fn is_connected(&self) -> bool {
+        self.streams.link.is_connected()
+    }
+
+    fn describe(&self) -> String {
+        self.streams.link.describe()
+    }
+}

@@ -42,13 +42,17 @@ pub enum Heartbeat {
     #[serde(rename = "worker")]
     Worker { id: NodeId, models: Vec<ModelCredit> },
     #[serde(rename = "scheduler")]
-    Scheduler { id: NodeId },
+    Scheduler {
+        id: NodeId,
+        /// The models it owns, so that the others do not try for them.
+        owns: Vec<Token>,
+    },
     #[serde(rename = "ingress")]
     Ingress { id: NodeId },
     /// A new owner asks every worker for a heartbeat now, before it dispatches anything.
     #[serde(rename = "probe")]
     Probe { from: NodeId },
-    /// The last heartbeat of a node that drains: nothing more is to be sent to it.
+    /// The last heartbeat of a node: it has ended. (A worker that drains first announces no credit.)
     #[serde(rename = "leaving")]
     Leaving { id: NodeId },
 }

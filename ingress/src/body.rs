@@ -1,0 +1,61 @@
+//! edge: reads a request's body, within its bounds of size and time.
+
+use crate::headers;
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use shared::clock::{self, Time};
+use shared::config::Limits;
+use shared::error::{Code, Failure};
+use std::time::Duration;
+use tokio::time::{timeout, timeout_at};
+
+/// Bytes, and time, spent on the rest of a body that is already refused. Closing on a caller that still sends would
+/// reset the connection, and the refusal would be lost with it.
+const DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Reads the whole body.
+///
+/// # Errors
+/// `body_too_large`; `request_timeout` when it has not arrived by the body's or the request's deadline.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits, deadline: Time) -> Result<Bytes, Failure> {
+    let declared = headers::content_length(headers).unwrap_or(0);
+    if usize::try_from(declared).map_or(true, |bytes| bytes > limits.body_bytes_max) {
+        discard(headers, body).await;
+        return Err(too_large(limits));
+    }
+    let until = deadline.min(clock::now() + Duration::from_millis(limits.body_timeout_ms));
+    let whole = Limited::new(&mut body, limits.body_bytes_max).collect();
+    match timeout_at(clock::instant(until), whole).await {
+        Err(_) => Err(Failure::new(Code::RequestTimeout, "The body did not arrive in time: send it faster, or less of it")),
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(headers, body).await;
+            Err(too_large(limits))
+        }
+        Ok(Err(_)) => Err(Failure::new(Code::InvalidJson, "The body broke off: send it whole")),
+    }
+}
+
+fn too_large(limits: &Limits) -> Failure {
+    Failure::new(Code::BodyTooLarge, format!("The body is larger than {} bytes: split the request", limits.body_bytes_max))
+}
+
+/// Reads on past a body nobody wants, unless its sender waits to be asked for it.
+pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
+    if headers::expects_continue(headers) {
+        return;
+    }
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIME_MAX, rest).await;
+}

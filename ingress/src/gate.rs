@@ -1,0 +1,93 @@
+//! edge: what every handler shares.
+
+use crate::admission::Admission;
+use crate::auth::Keys;
+use crate::entry::Entered;
+use crate::exchange::{Arrival, Exchange};
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::road::Road;
+use prometheus::Registry;
+use shared::clock;
+use shared::config::{Config, Model};
+use shared::domain::{Lane, ModelKind, Operation};
+use shared::error::{Code, Failure};
+use shared::wire::{Encoding, Envelope};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(crate) struct Gate {
+    pub(crate) config: Arc<Config>,
+    pub(crate) keys: Keys,
+    pub(crate) tenants: Vec<Arc<str>>,
+    pub(crate) models: HashMap<Arc<str>, usize>,
+    pub(crate) admission: Admission,
+    pub(crate) road: Arc<Road>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) registry: Registry,
+    /// Not ready before a worker is there: for the one process that runs every role.
+    pub(crate) require_worker: bool,
+    pub(crate) started_at_unix: u64,
+}
+
+impl Gate {
+    pub(crate) fn begin(&self, arrival: Arrival, op: Option<Operation>) -> Exchange {
+        Exchange::begin(arrival, Arc::clone(&self.metrics), op)
+    }
+
+    /// The model of a public name, which must be able to do `op`.
+    ///
+    /// # Errors
+    /// `model_not_found`, `operation_not_supported`.
+    pub(crate) fn model(&self, name: &str, op: Operation) -> Result<(&Model, Arc<str>), Failure> {
+        let (name, index) = self.models.get_key_value(name).ok_or_else(model_not_found)?;
+        let model = &self.config.models[*index];
+        if model.kind != op.kind() {
+            let can = if model.kind == ModelKind::Array { "embeddings" } else { "chat/completions and completions" };
+            let message = format!("The model `{name}` serves /v1/{can} only: call that, or choose another model");
+            return Err(Failure::new(Code::OperationNotSupported, message).param("model"));
+        }
+        Ok((model, Arc::clone(name)))
+    }
+
+    /// An envelope with all that does not depend on the body's content. `remaining_ms` is filled in at every publish.
+    pub(crate) fn envelope(&self, op: Operation, model: &Model, entered: &Entered, exchange: &Exchange) -> Envelope {
+        Envelope {
+            id: exchange.id(),
+            tenant: entered.tenant.as_ref().into(),
+            model: model.name.as_str().into(),
+            lane: Lane::Interactive,
+            op,
+            remaining_ms: 0,
+            tokens_in: 0,
+            tokens_out: 0,
+            items: 1,
+            bytes: 0,
+            compat: 0,
+            ingress: self.road.id.clone(),
+            stream: false,
+            encoding: Encoding::Float,
+            model_at: None,
+            params: "".into(),
+            traceparent: entered.traceparent.clone(),
+            claim: None,
+        }
+    }
+
+    /// Why no request should be sent here now.
+    pub(crate) fn unready(&self) -> Option<&'static str> {
+        if self.admission.is_draining() {
+            return Some("draining");
+        }
+        if !self.road.broker.is_connected() {
+            return Some("the broker is not connected");
+        }
+        (self.require_worker && !self.peers.has_worker(clock::now())).then_some("no worker is there yet")
+    }
+}
+
+pub(crate) fn model_not_found() -> Failure {
+    // The name is not repeated: it is the caller's text, of any length.
+    Failure::new(Code::ModelNotFound, "This model is not served here: choose one of GET /v1/models").param("model")
+}

@@ -1,0 +1,67 @@
+//! edge: what the ingress measures. All its metric names are here; labels are models of the configuration, operations and
+//! error codes, so their number is bounded.
+
+use prometheus::{Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use shared::domain::{Lane, Operation};
+use shared::error::Code;
+use shared::telemetry::{LATENCY_BUCKETS, SIZE_BUCKETS};
+use std::time::Duration;
+
+/// The label of what is not in the configuration or not said.
+const UNKNOWN: &str = "unknown";
+
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    first_byte: HistogramVec,
+    frame_requests: Histogram,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) republished: IntCounter,
+    pub(crate) cancelled: IntCounter,
+    frames: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, Error> {
+        let counter = |name, help| registered(registry, IntCounter::new(name, help)?);
+        let latency = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
+        let requests = Opts::new("tidemill_requests_total", "Requests by model, operation and outcome (`ok` or an error code)");
+        let duration = latency("tidemill_request_duration_seconds", "From a request's headers to the end of its answer");
+        let first_byte = latency("tidemill_time_to_first_byte_seconds", "From a request's headers to the first part of its answer");
+        let frame_requests =
+            HistogramOpts::new("tidemill_frame_requests", "Requests in one published frame").buckets(SIZE_BUCKETS.to_vec());
+        Ok(Self {
+            requests: registered(registry, IntCounterVec::new(requests, &["model", "operation", "code"])?)?,
+            duration: registered(registry, HistogramVec::new(duration, &["model", "lane"])?)?,
+            first_byte: registered(registry, HistogramVec::new(first_byte, &["model"])?)?,
+            frame_requests: registered(registry, Histogram::with_opts(frame_requests)?)?,
+            in_flight: registered(registry, IntGauge::new("tidemill_requests_in_flight", "Requests being served")?)?,
+            republished: counter("tidemill_republished_total", "Lost requests that were published again")?,
+            cancelled: counter("tidemill_cancelled_total", "Cancels posted to schedulers and workers")?,
+            frames: counter("tidemill_frames_published_total", "Frames handed to the broker")?,
+        })
+    }
+
+    /// A frame of `requests` requests is about to be published.
+    pub(crate) fn frame(&self, requests: usize) {
+        self.frames.inc();
+        self.frame_requests.observe(u32::try_from(requests).map_or(f64::INFINITY, f64::from));
+    }
+
+    pub(crate) fn first_byte(&self, model: Option<&str>, after: Duration) {
+        self.first_byte.with_label_values(&[model.unwrap_or(UNKNOWN)]).observe(after.as_secs_f64());
+    }
+
+    /// A request has ended. `model` is one of the configuration's.
+    pub(crate) fn ended(&self, model: Option<&str>, op: Option<Operation>, code: Option<Code>, after: Duration) {
+        let model = model.unwrap_or(UNKNOWN);
+        let code = code.map_or("ok", Code::as_str);
+        self.requests.with_label_values(&[model, op.map_or("other", Operation::path), code]).inc();
+        self.duration.with_label_values(&[model, Lane::Interactive.as_str()]).observe(after.as_secs_f64());
+    }
+}
+
+fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

@@ -1,0 +1,53 @@
+//! edge: which path leads to which handler, and the request id that every answer carries.
+
+use crate::exchange::Arrival;
+use crate::gate::Gate;
+use crate::headers::{self, REQUEST_ID};
+use crate::{chat, embeddings, models, probes};
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::HeaderValue;
+use shared::error::{Code, Failure};
+use shared::{clock, entropy};
+use std::sync::Arc;
+
+pub(crate) fn router(gate: Arc<Gate>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::chat))
+        .route("/v1/completions", post(chat::completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(stamp))
+        .with_state(gate)
+}
+
+/// Gives a request its id before anything looks at it, and its answer the same.
+async fn stamp(mut request: Request, next: Next) -> Response {
+    let id = entropy::request_id();
+    let own = || HeaderValue::try_from(id.to_string()).expect("our ids are visible ASCII");
+    let shown = headers::request_id(request.headers()).cloned().unwrap_or_else(own);
+    request.extensions_mut().insert(Arrival { id, shown: shown.clone(), at: clock::now() });
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, shown);
+    response
+}
+
+async fn unknown_path(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>) -> Response {
+    let failure = Failure::new(Code::NotFound, "There is nothing at this path: the API is below /v1");
+    gate.begin(arrival, None).refuse(&failure)
+}
+
+/// The router adds the `Allow` header.
+async fn wrong_method(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>) -> Response {
+    let failure = Failure::new(Code::MethodNotAllowed, "This path takes another method: see the Allow header");
+    gate.begin(arrival, None).refuse(&failure)
+}

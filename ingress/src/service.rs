@@ -1,0 +1,120 @@
+//! loop: the ingress as its process sees it: start, address, drain.
+
+use crate::admission::Admission;
+use crate::auth::Keys;
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::road::{Queue, Road};
+use crate::server::Server;
+use crate::{inbox, publisher, pulse, routes};
+use bytes::Bytes;
+use prometheus::Registry;
+use shared::broker::{Address, Broker, BrokerError};
+use shared::config::Config;
+use shared::domain::NodeId;
+use shared::outbox::Outbox;
+use shared::task::{self, Guarded};
+use shared::wire::Heartbeat;
+use shared::{clock, entropy};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time for answers that are complete to be written out while draining, after the last request has ended.
+const WRITE_OUT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {addr}: {cause}; free the address or choose another with `listen`")]
+    Bind { addr: SocketAddr, cause: io::Error },
+    #[error("the ingress cannot use the broker: {0}")]
+    Broker(#[from] BrokerError),
+    #[error("the ingress's metrics are registered already: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running ingress. Dropping it stops it at once; [`Ingress::drain`] lets running work finish.
+pub struct Ingress {
+    gate: Arc<Gate>,
+    server: Server,
+    outbox: Outbox,
+    pulse: Guarded,
+    _tasks: Vec<Guarded>,
+}
+
+impl Ingress {
+    /// Listens for replies, then for requests. With `require_worker`, `/readyz` also waits for a worker.
+    ///
+    /// # Errors
+    /// A port that cannot be bound, a broker that refuses, metrics that are in the registry already.
+    pub async fn start(
+        config: Arc<Config>,
+        broker: Arc<dyn Broker>,
+        id: NodeId,
+        registry: &Registry,
+        require_worker: bool,
+    ) -> Result<Self, StartError> {
+        let replies = broker.listen(&Address::Ingress(id.clone())).await?;
+        let heartbeats = broker.listen(&Address::Heartbeats).await?;
+        let outbox = Outbox::new(Arc::clone(&broker));
+        let metrics = Arc::new(Metrics::new(registry)?);
+        let models = config.models.iter().map(|model| model.token.clone());
+        let (road, queues) = Road::new(id, broker, outbox.clone(), Arc::clone(&metrics), models);
+        let peers = Arc::new(Peers::default());
+
+        let mut tasks: Vec<_> = queues.into_iter().map(|queue| publish(&road, queue)).collect();
+        tasks.push(task::spawn_guarded("inbox", inbox::run(Arc::clone(&road), replies)));
+        let pulse = pulse::run(Arc::clone(&road), Arc::clone(&peers), outbox.clone(), heartbeats);
+        let pulse = task::spawn_guarded("pulse", pulse);
+
+        let gate = Arc::new(gate(config, road, peers, metrics, registry, require_worker));
+        let addr = gate.config.listen;
+        let server = Server::bind(addr, &gate.config.limits, routes::router(Arc::clone(&gate))).await;
+        let server = server.map_err(|cause| StartError::Bind { addr, cause })?;
+        Ok(Self { gate, server, outbox, pulse, _tasks: tasks })
+    }
+
+    /// Where it listens: the configured address, with the port that the system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
+    pub async fn drain(self) {
+        let Self { gate, server, outbox, pulse, _tasks } = self;
+        gate.admission.close();
+        let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
+        if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {
+            tracing::warn!("running work did not finish in time: it is cancelled");
+        }
+        server.stop(WRITE_OUT).await;
+        drop(pulse);
+        outbox.post(Address::Heartbeats, &Heartbeat::Leaving { id: gate.road.id.clone() }, Bytes::new());
+        outbox.flushed().await;
+        if let Err(error) = gate.road.broker.flush().await {
+            tracing::debug!(%error, "the last messages may not have left");
+        }
+    }
+}
+
+fn publish(road: &Arc<Road>, queue: Queue) -> Guarded {
+    task::spawn_guarded("publisher", publisher::run(Arc::clone(road), queue))
+}
+
+fn gate(config: Arc<Config>, road: Arc<Road>, peers: Arc<Peers>, metrics: Arc<Metrics>, registry: &Registry, require_worker: bool) -> Gate {
+    Gate {
+        keys: Keys::new(&config.tenants, entropy::secret()),
+        tenants: config.tenants.iter().map(|tenant| tenant.name.as_str().into()).collect(),
+        models: config.models.iter().enumerate().map(|(index, model)| (model.name.as_str().into(), index)).collect(),
+        admission: Admission::new(&config.limits, config.tenants.len(), metrics.in_flight.clone()),
+        road,
+        peers,
+        metrics,
+        registry: registry.clone(),
+        require_worker,
+        started_at_unix: clock::unix_seconds(),
+        config,
+    }
+}

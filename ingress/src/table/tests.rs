@@ -1,0 +1,169 @@
+use super::*;
+use shared::domain::{Lane, NodeId, Operation};
+use shared::entropy::{exec_id, request_id};
+use shared::wire::Encoding;
+use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
+
+const LATE: Time = Time::from_millis(60_000);
+
+fn envelope(id: RequestId, stream: bool) -> Envelope {
+    Envelope {
+        id,
+        tenant: "t".into(),
+        model: "m".into(),
+        lane: Lane::Interactive,
+        op: Operation::Chat,
+        remaining_ms: 0,
+        tokens_in: 1,
+        tokens_out: 1,
+        items: 1,
+        bytes: 2,
+        compat: 0,
+        ingress: NodeId::parse("i").unwrap(),
+        stream,
+        encoding: Encoding::Float,
+        model_at: None,
+        params: "".into(),
+        traceparent: None,
+        claim: None,
+    }
+}
+
+/// A table that waits for one request, and that request's end of the channel.
+fn waiting(stream: bool) -> (Table, RequestId, UnboundedReceiver<Piece>) {
+    let (mut table, id) = (Table::default(), request_id());
+    let (pieces, answer) = unbounded_channel();
+    table.insert(Entry {
+        pending: Pending::new(stream),
+        envelope: envelope(id, stream),
+        model: Token::of_model("m"),
+        body: Bytes::from_static(b"{}"),
+        deadline: Time::from_millis(100_000),
+        pieces,
+        meter: Meter::default(),
+    });
+    (table, id, answer)
+}
+
+fn part(id: RequestId, exec: ExecId, number: u32) -> Reply {
+    Reply { id, exec: Some(exec), part: number, last: false, head: None, failure: None, usage: None }
+}
+
+fn cancel(id: RequestId, exec: Option<ExecId>) -> Option<Action> {
+    Some(Action::Cancel(Cancel { ids: vec![id], exec }))
+}
+
+fn code(answer: &mut UnboundedReceiver<Piece>) -> Code {
+    answer.try_recv().unwrap().unwrap_err().code
+}
+
+#[test]
+fn parts_reach_their_request_and_the_last_ends_it() {
+    let (mut table, id, mut answer) = waiting(true);
+    let exec = exec_id();
+    assert_eq!(table.hear(part(id, exec, 0), Bytes::from_static(b"a"), Time::ZERO), None);
+    assert_eq!(table.hear(Reply { last: true, ..part(id, exec, 1) }, Bytes::from_static(b"b"), Time::ZERO), None);
+    let bodies = [answer.try_recv().unwrap().unwrap().body, answer.try_recv().unwrap().unwrap().body];
+    assert_eq!(bodies, ["a", "b"]);
+    assert_eq!(answer.try_recv().unwrap_err(), TryRecvError::Disconnected);
+    assert_eq!(table.abandon(id, Time::ZERO), None, "what has ended is not cancelled");
+}
+
+#[test]
+fn an_unknown_request_is_cancelled_once_a_second_unless_it_has_ended() {
+    let (mut table, id, exec) = (Table::default(), request_id(), exec_id());
+    assert_eq!(table.hear(part(id, exec, 3), Bytes::new(), Time::ZERO), cancel(id, None));
+    assert_eq!(table.hear(part(id, exec, 4), Bytes::new(), Time::from_millis(10)), None);
+    assert_eq!(table.hear(Reply { last: true, ..part(id, exec, 5) }, Bytes::new(), LATE), None);
+}
+
+#[test]
+fn a_second_execution_is_cancelled_by_its_name() {
+    let (mut table, id, mut answer) = waiting(true);
+    let (first, second) = (exec_id(), exec_id());
+    table.hear(part(id, first, 0), Bytes::from_static(b"1"), Time::ZERO);
+    assert_eq!(table.hear(part(id, second, 0), Bytes::from_static(b"2"), Time::ZERO), cancel(id, Some(second)));
+    assert_eq!(answer.try_recv().unwrap().unwrap().body, "1");
+    assert!(answer.try_recv().is_err(), "nothing of the second is heard");
+}
+
+#[test]
+fn a_gap_ends_a_begun_stream_with_an_error() {
+    let (mut table, id, mut answer) = waiting(true);
+    let exec = exec_id();
+    table.hear(part(id, exec, 0), Bytes::new(), Time::ZERO);
+    assert_eq!(table.hear(part(id, exec, 2), Bytes::new(), Time::ZERO), cancel(id, None));
+    answer.try_recv().unwrap().unwrap();
+    assert_eq!(code(&mut answer), Code::StreamInterrupted);
+}
+
+#[test]
+fn a_stream_nobody_reads_is_cut_off_at_its_bound() {
+    let (mut table, id, mut answer) = waiting(true);
+    let exec = exec_id();
+    let quarter = Bytes::from(vec![b'x'; STREAM_WAITING_MAX / 4]);
+    for number in 0..4 {
+        assert_eq!(table.hear(part(id, exec, number), quarter.clone(), Time::ZERO), None);
+    }
+    assert_eq!(table.hear(part(id, exec, 4), quarter, Time::ZERO), cancel(id, None));
+    for _ in 0..4 {
+        answer.try_recv().unwrap().unwrap();
+    }
+    assert_eq!(code(&mut answer), Code::SlowReader);
+}
+
+#[test]
+fn an_answer_in_one_piece_may_be_longer_than_a_streams_buffer() {
+    let (mut table, id, mut answer) = waiting(false);
+    let exec = exec_id();
+    let large = Bytes::from(vec![b'x'; STREAM_WAITING_MAX]);
+    assert_eq!(table.hear(part(id, exec, 0), large.clone(), Time::ZERO), None);
+    assert_eq!(table.hear(part(id, exec, 1), large, Time::ZERO), None);
+    assert!(answer.try_recv().unwrap().is_ok() && answer.try_recv().unwrap().is_ok());
+}
+
+#[test]
+fn a_part_carries_what_remains_of_the_deadline() {
+    let (mut table, id, _answer) = waiting(false);
+    let remaining =
+        |table: &mut Table, now| table.parts(&[id, request_id()], now).pop().map(|(_, p)| p.decode::<Envelope>().unwrap().remaining_ms);
+    assert_eq!(remaining(&mut table, Time::from_millis(30_000)), Some(70_000));
+    assert_eq!(remaining(&mut table, Time::from_millis(100_000)), None);
+}
+
+#[test]
+fn a_refused_publish_ends_the_request_unless_a_worker_has_it_all_the_same() {
+    let (mut table, id, mut answer) = waiting(false);
+    table.refused(&[id], &Failure::new(Code::QueueFull, "x"));
+    assert_eq!(code(&mut answer), Code::QueueFull);
+
+    let (mut table, id, mut answer) = waiting(false);
+    table.hear(part(id, exec_id(), 0), Bytes::new(), Time::ZERO);
+    table.refused(&[id], &Failure::new(Code::QueueFull, "x"));
+    assert!(answer.try_recv().unwrap().is_ok() && answer.try_recv().is_err());
+}
+
+#[test]
+fn a_lost_request_is_published_again_and_a_named_one_is_not() {
+    let (mut table, id, _answer) = waiting(false);
+    table.published(&[id], Stored { sequence: 4, epoch: 1, duplicate: false }, Time::ZERO);
+    let passed = Passed { model: Token::of_model("m"), epoch: 1, sequence: 4 };
+    let held = |ids| Held { from: NodeId::parse("s").unwrap(), ids, passed: vec![passed.clone()] };
+    table.held(&held(vec![id]), Time::from_millis(2_000));
+    assert_eq!(table.sweep(Time::from_millis(4_900)), []);
+    table.held(&held(vec![]), Time::from_millis(4_900));
+    assert_eq!(table.sweep(Time::from_millis(5_000)), [Action::Publish(id, Token::of_model("m"))]);
+    assert_eq!(table.sweep(LATE), [], "not before the second publish is confirmed");
+}
+
+#[test]
+fn a_begun_stream_whose_worker_is_gone_ends_with_an_error() {
+    let (mut table, id, mut answer) = waiting(true);
+    table.published(&[id], Stored { sequence: 4, epoch: 1, duplicate: false }, Time::ZERO);
+    table.hear(part(id, exec_id(), 0), Bytes::new(), Time::ZERO);
+    let passed = vec![Passed { model: Token::of_model("m"), epoch: 1, sequence: 9 }];
+    table.held(&Held { from: NodeId::parse("s").unwrap(), ids: vec![], passed }, Time::ZERO);
+    assert_eq!(table.sweep(LATE), [cancel(id, None).unwrap()]);
+    answer.try_recv().unwrap().unwrap();
+    assert_eq!(code(&mut answer), Code::StreamInterrupted);
+}

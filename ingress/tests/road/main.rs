@@ -1,0 +1,8 @@
+//! The ingress over the in-process broker, with the test in the place of scheduler and worker.
+
+mod answers;
+mod harness;
+mod lifecycle;
+mod limits;
+mod recovery;
+mod refusals;

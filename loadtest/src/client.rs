@@ -1,0 +1,155 @@
+//! edge: an HTTP client of one server: JSON out, JSON or an event stream back, over pooled keep-alive connections.
+
+use crate::sse;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// Why there is no answer at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the request cannot be built: {0}")]
+    Request(#[from] http::Error),
+    #[error("no answer: {0}")]
+    Connect(#[from] hyper_util::client::legacy::Error),
+    #[error("the answer broke off: {0}")]
+    Body(#[from] hyper::Error),
+    #[error(transparent)]
+    Event(#[from] sse::TooLong),
+}
+
+/// Asks one server, in the name of one key. Cheap to clone; clones share the connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    base: String,
+    authorization: Option<HeaderValue>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The answer to a request for a stream.
+#[derive(Debug)]
+pub enum Opened {
+    Events(Events),
+    /// Anything that is not a 200, as a whole.
+    Refused(Answer),
+}
+
+/// A running stream. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+    parser: sse::Parser,
+}
+
+/// One thing that happens on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Data(String),
+    /// `data: [DONE]`.
+    Done,
+    /// The server closed the stream.
+    End,
+}
+
+impl Client {
+    /// `base` is such as `http://127.0.0.1:8080`; an empty key sends no credential.
+    pub fn new(base: &str, key: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let authorization = if key.is_empty() { None } else { HeaderValue::from_str(&format!("Bearer {key}")).ok() };
+        Self { http, base: base.trim_end_matches('/').to_owned(), authorization }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Answer, ClientError> {
+        let response = self.send(Method::GET, path, &[], Bytes::new()).await?;
+        Answer::read(response).await
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, ClientError> {
+        self.post_with(path, &[], body).await
+    }
+
+    pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, ClientError> {
+        let response = self.send(Method::POST, path, headers, body.into()).await?;
+        Answer::read(response).await
+    }
+
+    pub async fn stream(&self, path: &str, body: impl Into<Bytes>) -> Result<Opened, ClientError> {
+        let response = self.send(Method::POST, path, &[], body.into()).await?;
+        if response.status() == http::StatusCode::OK {
+            Ok(Opened::Events(Events { body: response.into_body(), parser: sse::Parser::default() }))
+        } else {
+            Answer::read(response).await.map(Opened::Refused)
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(self.http.request(request.body(Full::new(body))?).await?)
+    }
+}
+
+impl Answer {
+    async fn read(response: Response<Incoming>) -> Result<Self, ClientError> {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Self { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    /// The body as JSON; `null` when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The body as text, for messages.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The `code` of an error body; empty when there is none.
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Events {
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// The connection broke in the middle of the body.
+    pub async fn next(&mut self) -> Result<Event, ClientError> {
+        loop {
+            if let Some(data) = self.parser.next_event() {
+                return Ok(if data == "[DONE]" { Event::Done } else { Event::Data(data) });
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(Event::End) };
+            if let Some(data) = frame?.data_ref() {
+                self.parser.push(data)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! loop: tells the broker what became of its deliveries, apart from the engine's loop, so that a slow broker delays
+//! acks and never a decision. A lost ack is a redelivery, which the engine answers.
+
+use shared::broker::{AckToken, Broker};
+use shared::task::{self, Guarded};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Acks that may wait while the broker is away: a full window's worth. Past it they are dropped.
+const WAITING_MAX: usize = 16_384;
+
+#[derive(Debug)]
+pub(crate) enum Ack {
+    Done(AckToken),
+    Renew(AckToken),
+    GiveBack(AckToken),
+    Flush(oneshot::Sender<()>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Acks {
+    queue: mpsc::Sender<Ack>,
+    _task: Arc<Guarded>,
+}
+
+impl Acks {
+    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        Self { queue, _task: Arc::new(task::spawn_guarded("acks", send(broker, waiting))) }
+    }
+
+    pub(crate) fn send(&self, ack: Ack) {
+        if self.queue.try_send(ack).is_err() {
+            tracing::warn!("an ack was dropped: the broker is slow or away; its frame will come again");
+        }
+    }
+
+    /// Waits until what was sent before has gone to the broker.
+    pub(crate) async fn flushed(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Ack::Flush(done)).await.is_ok() {
+            let _ = flushed.await; // The sender's end means there is nothing left to wait for.
+        }
+    }
+}
+
+async fn send(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<Ack>) {
+    while let Some(ack) = waiting.recv().await {
+        let sent = match ack {
+            Ack::Done(token) => broker.ack(&token).await,
+            Ack::Renew(token) => broker.renew(&token).await,
+            Ack::GiveBack(token) => broker.nak(&token, Duration::ZERO).await,
+            Ack::Flush(done) => {
+                let _ = done.send(()); // Whoever waited may have given up.
+                Ok(())
+            }
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "an ack was not sent");
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! core: who goes next, with whom, and where. One engine per (model, part): `step(now, events) → actions`.
+//!
+//! The engine knows requests by their measures, never by their content, and waits for nothing: what takes time comes
+//! back as an event. Deliveries become waiting items, waiting items become batches for workers that have credit, and
+//! every item leaves in exactly one way: accepted by a worker, answered with a failure, or dropped because nobody
+//! waits for it. It does not retry a backend's failure (the worker answers for that) and holds no bodies.
+
+mod fleet;
+mod frames;
+mod item;
+mod linger;
+mod queue;
+
+pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
+pub use frames::FrameKey;
+pub use item::Item;
+
+use fleet::{Batch, Fleet, Member};
+use frames::Frames;
+use item::{Entry, State};
+use linger::Linger;
+use queue::FairQueue;
+use shared::clock::Time;
+use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
+use shared::error::Code;
+use shared::tombstones::Tombstones;
+use shared::wire::{BackendCredit, ItemDone, Running};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+/// An unaccepted dispatch is taken back after this long and its worker left alone until it is heard again.
+pub const ACCEPT_WAIT: Duration = Duration::from_millis(150);
+
+/// Work for an ingress that has been silent this long is dropped: nobody waits for it.
+pub const INGRESS_SILENT: Duration = Duration::from_secs(3);
+
+/// How often frames are renewed and the dead are looked for: a third of the shortest ack wait.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+
+/// Bytes of one dispatched batch: a batch travels in one frame (768 KiB) with room for its header.
+const BATCH_BYTES_MAX: usize = 700 * 1024;
+
+/// A tenant's items that are looked at for one that may join a batch: beyond it, the next tenant is asked.
+const COMPAT_SCAN_MAX: usize = 32;
+
+/// The measures of one model, from its configuration.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub kind: ModelKind,
+    /// Inputs in one array call.
+    pub max_items: u32,
+    /// Estimated tokens in one array call.
+    pub max_tokens: u32,
+    /// Tenant weights that are not 1.
+    pub weights: HashMap<Box<str>, u32>,
+    /// Nothing is dispatched before: a new owner first hears what the workers already run.
+    pub dispatch_from: Time,
+}
+
+/// What the engine is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A frame was handed out by the lane: for the first time, or again.
+    Delivered {
+        frame: FrameKey,
+        items: Vec<Item>,
+    },
+    /// The quota was reserved.
+    Reserved(RequestId),
+    /// The quota was refused; the request may try again at `retry_at`.
+    QuotaRefused {
+        id: RequestId,
+        retry_at: Time,
+    },
+    Accepted {
+        worker: NodeId,
+        batch: BatchId,
+    },
+    Refused {
+        worker: NodeId,
+        batch: BatchId,
+    },
+    Done {
+        worker: NodeId,
+        batch: BatchId,
+        items: Vec<ItemDone>,
+    },
+    Heartbeat {
+        worker: NodeId,
+        backends: Vec<BackendCredit>,
+        running: Vec<Running>,
+    },
+    /// A worker said that it has ended.
+    WorkerLeft(NodeId),
+    IngressSeen(NodeId),
+    /// Nobody waits for these any more.
+    Cancelled(Vec<RequestId>),
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Reserve(RequestId),
+    Dispatch {
+        batch: BatchId,
+        worker: NodeId,
+        backend: Box<str>,
+        items: Vec<RequestId>,
+    },
+    /// Nothing here depends on the frame any more.
+    Ack(FrameKey),
+    Renew(FrameKey),
+    /// Hand the frame out again at once.
+    Nak(FrameKey),
+    /// A worker answers for the frame's ack: its token may be dropped here.
+    Close(FrameKey),
+    /// Tell the ingress that the request failed here.
+    Fail {
+        id: RequestId,
+        ingress: NodeId,
+        code: Code,
+    },
+    /// The item has left the engine: its bytes may be dropped.
+    Release(RequestId),
+}
+
+pub struct Engine {
+    config: EngineConfig,
+    /// Items in the engine's custody: reserving, waiting, or dispatched and not yet accepted.
+    items: HashMap<RequestId, Entry>,
+    queue: FairQueue,
+    fleet: Fleet,
+    frames: Frames,
+    cancelled: Tombstones,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    ingresses: HashMap<NodeId, Time>,
+    linger: Linger,
+    arrivals: u64,
+    batches: u64,
+    bytes: usize,
+    maintain_at: Time,
+    linger_until: Option<Time>,
+}
+
+impl Engine {
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            items: HashMap::new(),
+            queue: FairQueue::new(config.weights.clone()),
+            fleet: Fleet::default(),
+            frames: Frames::default(),
+            cancelled: Tombstones::default(),
+            deadlines: BTreeSet::new(),
+            ingresses: HashMap::new(),
+            linger: Linger::default(),
+            arrivals: 0,
+            batches: 0,
+            bytes: 0,
+            maintain_at: Time::ZERO,
+            linger_until: None,
+            config,
+        }
+    }
+
+    /// Takes what has happened, adds what is to be done. The events of one call are one moment: a burst becomes one batch.
+    pub fn step(&mut self, now: Time, events: impl IntoIterator<Item = Event>, actions: &mut Vec<Action>) {
+        for event in events {
+            self.apply(now, event, actions);
+        }
+        self.expire(now, actions);
+        self.take_back_unaccepted(now);
+        self.maintain(now, actions);
+        self.dispatch(now, actions);
+    }
+
+    /// When to step next even if nothing happens.
+    pub fn wake_at(&self) -> Time {
+        let expiry = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let accept = self.fleet.first_unaccepted().map(|sent| sent + ACCEPT_WAIT);
+        let settle = (!self.queue.is_empty()).then_some(self.config.dispatch_from).filter(|at| *at > Time::ZERO);
+        [expiry, accept, self.linger_until, settle].into_iter().flatten().fold(self.maintain_at, Time::min)
+    }
+
+    /// Items in custody, and their bytes: what bounds the window that an owner holds.
+    pub fn load(&self) -> (usize, usize) {
+        (self.items.len(), self.bytes)
+    }
+
+    /// Waiting items by lane.
+    pub fn depth(&self, lane: Lane) -> usize {
+        self.queue.len(lane)
+    }
+
+    /// Free call slots, and outstanding calls.
+    pub fn credit(&self, now: Time) -> (u32, usize) {
+        (self.fleet.free_slots(now), self.fleet.outstanding())
+    }
+
+    /// What is still here, with its ingress, of items that came before `before`: for the `held` announcement.
+    pub fn held(&self, before: Time) -> impl Iterator<Item = (&NodeId, RequestId)> {
+        self.items.iter().filter(move |(_, entry)| entry.arrived <= before).map(|(id, entry)| (&entry.item.ingress, *id))
+    }
+
+    /// Ingresses heard of lately.
+    pub fn ingresses(&self) -> impl Iterator<Item = &NodeId> {
+        self.ingresses.keys()
+    }
+
+    /// Gives every waiting frame back, for the next owner. The engine is empty afterwards.
+    pub fn surrender(&mut self, actions: &mut Vec<Action>) {
+        actions.extend(self.frames.drain_held().map(Action::Nak));
+        actions.extend(self.items.drain().map(|(id, _)| Action::Release(id)));
+        self.queue.clear();
+        self.deadlines.clear();
+        self.bytes = 0;
+    }
+
+    fn apply(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Delivered { frame, items } => self.delivered(now, frame, items, actions),
+            Event::Reserved(id) => self.reserved(id),
+            Event::QuotaRefused { id, .. } => self.fail(id, Code::TooManyInFlight, actions),
+            Event::Accepted { worker, batch } => self.accepted(&worker, batch, actions),
+            Event::Refused { worker, batch } => self.refused(&worker, batch),
+            Event::Done { worker, batch, items } => self.done(now, &worker, batch, &items, actions),
+            Event::Heartbeat { worker, backends, running } => self.heartbeat(now, &worker, backends, &running, actions),
+            Event::WorkerLeft(worker) => self.worker_gone(&worker, actions),
+            Event::IngressSeen(ingress) => {
+                self.ingresses.insert(ingress, now);
+            }
+            Event::Cancelled(ids) => self.cancelled(now, ids, actions),
+        }
+    }
+
+    fn delivered(&mut self, now: Time, frame: FrameKey, items: Vec<Item>, actions: &mut Vec<Action>) {
+        if self.frames.is_acked(frame) {
+            actions.push(Action::Ack(frame)); // The ack was lost.
+            return;
+        }
+        if self.frames.redelivered(frame, now) {
+            return; // Its items are here already; only the token is new.
+        }
+        let fresh: Vec<Item> = items.into_iter().filter(|item| self.is_fresh(now, item.id)).collect();
+        self.frames.open(frame, fresh.len(), now);
+        if fresh.is_empty() {
+            self.frames.ack(frame);
+            actions.push(Action::Ack(frame));
+        }
+        for item in fresh {
+            self.admit(now, frame, item, actions);
+        }
+    }
+
+    /// Whether an item is to be placed: not cancelled, not here in another frame, not running on a worker that lives.
+    fn is_fresh(&mut self, now: Time, id: RequestId) -> bool {
+        if self.cancelled.contains(id) || self.items.contains_key(&id) {
+            return false;
+        }
+        if self.fleet.is_running_on_live_worker(id, now) {
+            return false;
+        }
+        self.fleet.forget(id, now); // Its worker is silent: the ingress published it again.
+        true
+    }
+
+    fn admit(&mut self, now: Time, frame: FrameKey, item: Item, actions: &mut Vec<Action>) {
+        let id = item.id;
+        self.ingresses.entry(item.ingress.clone()).or_insert(now);
+        self.deadlines.insert((item.deadline, id));
+        self.bytes += item.bytes;
+        self.arrivals += 1;
+        self.items.insert(id, Entry { item, frame, state: State::Reserving, arrived: now, order: self.arrivals });
+        actions.push(Action::Reserve(id));
+    }
+
+    fn reserved(&mut self, id: RequestId) {
+        if let Some(entry) = self.items.get_mut(&id)
+            && entry.state == State::Reserving
+        {
+            entry.state = State::Waiting;
+            self.queue.push(entry);
+        }
+    }
+
+    /// The worker has the batch: what was taken back in the meantime and still waits here is its own again.
+    fn accepted(&mut self, worker: &NodeId, batch: BatchId, actions: &mut Vec<Action>) {
+        for member in self.fleet.accept(worker, batch) {
+            let is_its_own = |e: &Entry| e.state == State::Waiting || e.state == State::Dispatched(batch);
+            let Some(state) = self.items.get(&member.id).filter(|e| is_its_own(e)).map(|e| e.state) else { continue };
+            if state == State::Waiting {
+                self.queue.charge(member.lane, &member.tenant, member.cost);
+            }
+            if let Some(entry) = self.remove(member.id, actions) {
+                self.hand_over(&entry, actions);
+            }
+        }
+    }
+
+    fn refused(&mut self, worker: &NodeId, batch: BatchId) {
+        let Some(batch) = self.fleet.refuse(worker, batch) else { return };
+        self.take_back(&batch.members);
+    }
+
+    fn done(&mut self, now: Time, worker: &NodeId, batch: BatchId, items: &[ItemDone], actions: &mut Vec<Action>) {
+        self.accepted(worker, batch, actions); // A lost accept: the answer says as much.
+        for done in items {
+            if let Some(member) = self.fleet.finish(worker, batch, done.id, now) {
+                self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
+                self.close(member.frame, actions);
+            }
+        }
+    }
+
+    /// A deferred frame whose worker has acked it, or will.
+    fn close(&mut self, frame: FrameKey, actions: &mut Vec<Action>) {
+        if self.frames.finished(frame) {
+            actions.push(Action::Close(frame));
+        }
+    }
+
+    fn heartbeat(&mut self, now: Time, worker: &NodeId, backends: Vec<BackendCredit>, running: &[Running], actions: &mut Vec<Action>) {
+        for run in running {
+            let waiting = self.items.get(&run.id).is_some_and(|e| e.state == State::Waiting || e.state == State::Reserving);
+            if waiting && let Some(entry) = self.remove(run.id, actions) {
+                self.hand_over(&entry, actions); // Another owner dispatched it, or the accept was lost.
+            }
+        }
+        let gone = self.fleet.heartbeat(now, worker, backends, running);
+        for member in gone {
+            self.close(member.frame, actions);
+        }
+    }
+
+    fn worker_gone(&mut self, worker: &NodeId, actions: &mut Vec<Action>) {
+        let (unaccepted, running) = self.fleet.remove(worker);
+        self.take_back(&unaccepted);
+        for member in running {
+            if self.frames.finished(member.frame) {
+                actions.push(Action::Nak(member.frame)); // Deferred work comes back without waiting for its ack to run out.
+            }
+        }
+    }
+
+    fn cancelled(&mut self, now: Time, ids: Vec<RequestId>, actions: &mut Vec<Action>) {
+        for id in ids {
+            self.cancelled.insert(id, now);
+            let ours = self.items.get(&id).is_some_and(|e| !matches!(e.state, State::Dispatched(_)));
+            if ours && let Some(entry) = self.remove(id, actions) {
+                self.leave_frame(&entry, actions);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
+        while let Some((_, id)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
+            self.fail(id, Code::DeadlineExceeded, actions);
+        }
+    }
+
+    fn fail(&mut self, id: RequestId, code: Code, actions: &mut Vec<Action>) {
+        let Some(entry) = self.remove(id, actions) else { return };
+        actions.push(Action::Fail { id, ingress: entry.item.ingress.clone(), code });
+        self.leave_frame(&entry, actions);
+    }
+
+    fn take_back_unaccepted(&mut self, now: Time) {
+        while let Some(batch) = self.fleet.take_unaccepted(now.saturating_sub(ACCEPT_WAIT)) {
+            self.take_back(&batch);
+        }
+    }
+
+    /// Back to where they were in the queue, and the tenants' service is given back.
+    fn take_back(&mut self, members: &[Member]) {
+        for member in members {
+            let Some(entry) = self.items.get_mut(&member.id) else { continue };
+            entry.state = State::Waiting;
+            self.queue.refund(member.lane, &member.tenant, member.cost);
+            self.queue.push(entry);
+        }
+    }
+
+    fn maintain(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if now < self.maintain_at {
+            return;
+        }
+        self.maintain_at = now + MAINTENANCE;
+        self.frames.renew(now, actions);
+        self.cancelled.sweep(now);
+        self.ingresses.retain(|_, seen| now.since(*seen) < INGRESS_SILENT);
+        for worker in self.fleet.silent(now) {
+            self.worker_gone(&worker, actions);
+        }
+    }
+
+    fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.linger_until = None;
+        if now < self.config.dispatch_from {
+            return;
+        }
+        while !self.queue.is_empty() {
+            let Some(slot) = self.fleet.free_slot(now) else { return };
+            if let Some(until) = self.hold_for_company(now) {
+                self.linger_until = Some(until);
+                return;
+            }
+            let Some(anchor) = self.take_anchor(now, slot.tokens, actions) else { return };
+            let members = self.gather(now, anchor, actions);
+            self.batches += 1;
+            let batch = BatchId(self.batches);
+            let ids: Vec<RequestId> = members.iter().map(|m| m.id).collect();
+            self.linger.dispatched(now, self.queue.total() + ids.len() + self.fleet.outstanding());
+            actions.push(Action::Dispatch { batch, worker: slot.worker.clone(), backend: slot.backend.clone(), items: ids });
+            self.fleet.dispatched(now, batch, Batch::new(slot, members, now));
+        }
+    }
+
+    /// Array calls wait a little while the callers known to be in the system have not yet come back.
+    fn hold_for_company(&self, now: Time) -> Option<Time> {
+        if self.config.kind != ModelKind::Array {
+            return None;
+        }
+        let (lane, oldest) = self.queue.oldest()?;
+        let waiting = self.queue.total();
+        if waiting >= self.config.max_items as usize {
+            return None;
+        }
+        let since = oldest.max(self.fleet.freed_at());
+        self.linger.hold_until(now, lane, since, waiting, self.fleet.outstanding())
+    }
+
+    /// The next item by lane, tenant and deadline that anybody still waits for, if the slot's tokens allow it.
+    fn take_anchor(&mut self, now: Time, tokens_free: u64, actions: &mut Vec<Action>) -> Option<Member> {
+        loop {
+            let id = self.queue.peek()?;
+            let entry = &self.items[&id];
+            if !self.is_awaited(now, &entry.item) {
+                let entry = self.remove(id, actions)?;
+                self.leave_frame(&entry, actions);
+                continue;
+            }
+            if u64::from(entry.item.tokens()) > tokens_free {
+                return None;
+            }
+            return Some(self.take(id));
+        }
+    }
+
+    fn is_awaited(&self, now: Time, item: &Item) -> bool {
+        self.ingresses.get(&item.ingress).is_some_and(|seen| now.since(*seen) < INGRESS_SILENT)
+    }
+
+    /// Fills the batch of `anchor` in fair order with what may share its call.
+    fn gather(&mut self, now: Time, anchor: Member, actions: &mut Vec<Action>) -> Vec<Member> {
+        let first = &self.items[&anchor.id].item;
+        let (mut count, mut tokens, mut bytes, compat) = (first.items, first.tokens(), first.bytes, first.compat);
+        let mut members = vec![anchor];
+        if self.config.kind != ModelKind::Array {
+            return members;
+        }
+        let (max_items, max_tokens) = (self.config.max_items, self.config.max_tokens);
+        while count < max_items && tokens < max_tokens {
+            let items = &self.items;
+            let fits = |id: &RequestId| {
+                let item = &items[id].item;
+                item.compat == compat
+                    && count + item.items <= max_items
+                    && tokens.saturating_add(item.tokens()) <= max_tokens
+                    && bytes + item.bytes <= BATCH_BYTES_MAX
+            };
+            let Some(id) = self.queue.find(COMPAT_SCAN_MAX, fits) else { break };
+            if !self.is_awaited(now, &self.items[&id].item) {
+                if let Some(entry) = self.remove(id, actions) {
+                    self.leave_frame(&entry, actions);
+                }
+                continue;
+            }
+            let item = &self.items[&id].item;
+            count += item.items;
+            tokens += item.tokens();
+            bytes += item.bytes;
+            members.push(self.take(id));
+        }
+        members
+    }
+
+    /// Takes a waiting item out of the queue for the batch that is being formed.
+    fn take(&mut self, id: RequestId) -> Member {
+        let batch = BatchId(self.batches + 1);
+        let entry = self.items.get_mut(&id).expect("what waits is in custody");
+        entry.state = State::Dispatched(batch);
+        let member = Member::of(entry);
+        self.queue.serve(entry, member.cost);
+        member
+    }
+
+    /// Takes an item out of the engine wherever it stands.
+    fn remove(&mut self, id: RequestId, actions: &mut Vec<Action>) -> Option<Entry> {
+        let entry = self.items.remove(&id)?;
+        self.deadlines.remove(&(entry.item.deadline, id));
+        self.bytes -= entry.item.bytes;
+        if entry.state == State::Waiting {
+            self.queue.remove(&entry);
+        }
+        actions.push(Action::Release(id));
+        Some(entry)
+    }
+
+    /// One item less depends on the frame; the last one acks it.
+    fn leave_frame(&mut self, entry: &Entry, actions: &mut Vec<Action>) {
+        if self.frames.left(entry.frame, false) {
+            actions.push(Action::Ack(entry.frame));
+        }
+    }
+
+    /// A worker has the item now, and with a deferred one the frame's ack token.
+    fn hand_over(&mut self, entry: &Entry, actions: &mut Vec<Action>) {
+        if self.frames.left(entry.frame, entry.frame.lane.is_deferred()) {
+            actions.push(Action::Ack(entry.frame));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

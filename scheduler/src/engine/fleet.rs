@@ -1,0 +1,327 @@
+//! core: the workers, what they may take, and what they have. No dispatch without credit; silence is no credit.
+//!
+//! A backend's slots are counted here over all its workers (the owner is the only one who dispatches for the model), so
+//! choosing the least loaded is exact and needs no sampling: power-of-two choices answers stale loads, ours are not.
+
+use super::frames::FrameKey;
+use super::item::{Entry, Item};
+use shared::clock::Time;
+use shared::domain::{BatchId, Lane, NodeId, RequestId};
+use shared::wire::{BackendCredit, Running};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A worker silent this long gets no more work.
+pub const HEARTBEAT_STALE: Duration = Duration::from_millis(1_500);
+
+/// A worker silent this long is gone, and what it had with it.
+pub const HEARTBEAT_GONE: Duration = Duration::from_secs(5);
+
+/// What a worker accepted this long ago and does not list in a heartbeat has ended; its `done` was lost.
+const UNLISTED_AFTER: Duration = Duration::from_secs(1);
+
+/// Dispatches that were taken back are remembered in case the accept is merely late.
+const LATE_MAX: usize = 1_024;
+
+/// One item of a dispatched batch.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) id: RequestId,
+    pub(super) lane: Lane,
+    pub(super) tenant: Arc<str>,
+    pub(super) frame: FrameKey,
+    pub(super) tokens: u64,
+    /// What the tenant was charged.
+    pub(super) cost: u64,
+}
+
+impl Member {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let Item { id, lane, tokens_in, tokens_out, .. } = entry.item;
+        let cost = Item::cost(tokens_in, tokens_out);
+        Self { id, lane, tenant: Arc::clone(&entry.item.tenant), frame: entry.frame, tokens: u64::from(entry.item.tokens()), cost }
+    }
+}
+
+/// Where slots are counted: one place for all workers of a shared backend, else one for each worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SlotKey {
+    backend: Box<str>,
+    worker: Option<NodeId>,
+}
+
+impl SlotKey {
+    fn of(worker: &NodeId, credit: &BackendCredit) -> Self {
+        Self { backend: credit.name.clone(), worker: (!credit.shared).then(|| worker.clone()) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    calls: u32,
+    tokens: u64,
+}
+
+/// A place for one call.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) worker: NodeId,
+    pub(super) backend: Box<str>,
+    /// Tokens it may hold; unbounded when the backend is idle, so that a large request runs alone.
+    pub(super) tokens: u64,
+    key: SlotKey,
+}
+
+#[derive(Debug)]
+pub(super) struct Batch {
+    slot: Slot,
+    sent: Time,
+    accepted: Option<Time>,
+    pub(super) members: Vec<Member>,
+}
+
+impl Batch {
+    pub(super) const fn new(slot: Slot, members: Vec<Member>, sent: Time) -> Self {
+        Self { slot, sent, accepted: None, members }
+    }
+
+    fn tokens(&self) -> u64 {
+        self.members.iter().map(|m| m.tokens).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    seen: Time,
+    /// It did not accept, or refused: left alone until it is heard again.
+    suspect: bool,
+    backends: Vec<BackendCredit>,
+    tokens: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    workers: BTreeMap<NodeId, Worker>,
+    loads: HashMap<SlotKey, Load>,
+    batches: HashMap<BatchId, Batch>,
+    unaccepted: VecDeque<(Time, BatchId)>,
+    late: VecDeque<(BatchId, Batch)>,
+    /// Accepted items of this owner's batches.
+    running: HashMap<RequestId, BatchId>,
+    /// What each worker said it runs, whoever dispatched it.
+    listed: HashMap<RequestId, NodeId>,
+    freed: Time,
+}
+
+impl Fleet {
+    pub(super) fn freed_at(&self) -> Time {
+        self.freed
+    }
+
+    /// Requests in calls.
+    pub(super) fn outstanding(&self) -> usize {
+        self.batches.values().map(|b| b.members.len()).sum()
+    }
+
+    pub(super) fn free_slots(&self, now: Time) -> u32 {
+        let mut keys = HashSet::new();
+        let credits = self.candidates(now).filter(|(worker, credit)| keys.insert(SlotKey::of(worker, credit)));
+        credits.map(|(worker, credit)| credit.concurrency.saturating_sub(self.load(worker, credit).calls)).sum()
+    }
+
+    /// The freest backend, at its least loaded worker.
+    pub(super) fn free_slot(&self, now: Time) -> Option<Slot> {
+        let free = self.candidates(now).filter_map(|(worker, credit)| {
+            let load = self.load(worker, credit);
+            let has_room = load.calls < credit.concurrency && load.tokens < u64::from(credit.tokens);
+            has_room.then_some((worker, credit, load))
+        });
+        let best = free.min_by_key(|(worker, credit, load)| {
+            let used = u64::from(load.calls) * 1_000 / u64::from(credit.concurrency.max(1));
+            (used, self.workers[*worker].tokens)
+        });
+        best.map(|(worker, credit, load)| {
+            let tokens = if load.calls == 0 { u64::MAX } else { u64::from(credit.tokens).saturating_sub(load.tokens) };
+            Slot { worker: worker.clone(), backend: credit.name.clone(), tokens, key: SlotKey::of(worker, credit) }
+        })
+    }
+
+    fn candidates(&self, now: Time) -> impl Iterator<Item = (&NodeId, &BackendCredit)> {
+        let usable = self.workers.iter().filter(move |(_, w)| !w.suspect && now.since(w.seen) < HEARTBEAT_STALE);
+        usable.flat_map(|(id, worker)| worker.backends.iter().map(move |credit| (id, credit)))
+    }
+
+    fn load(&self, worker: &NodeId, credit: &BackendCredit) -> Load {
+        self.loads.get(&SlotKey::of(worker, credit)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn dispatched(&mut self, now: Time, id: BatchId, batch: Batch) {
+        self.unaccepted.push_back((now, id));
+        self.occupy(id, batch);
+    }
+
+    /// When the oldest dispatch that waits for its accept was sent.
+    pub(super) fn first_unaccepted(&self) -> Option<Time> {
+        self.unaccepted.front().map(|(sent, _)| *sent)
+    }
+
+    /// The worker has it: returns the members to hand over; none if it is not this worker's or was accepted before.
+    pub(super) fn accept(&mut self, worker: &NodeId, id: BatchId) -> Vec<Member> {
+        if let Some(at) = self.late.iter().position(|(late, batch)| *late == id && batch.slot.worker == *worker)
+            && let Some((_, batch)) = self.late.remove(at)
+        {
+            self.occupy(id, batch);
+        }
+        let Some(batch) = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker && b.accepted.is_none()) else {
+            return Vec::new();
+        };
+        batch.accepted = Some(batch.sent);
+        let members = batch.members.clone();
+        self.running.extend(members.iter().map(|m| (m.id, id)));
+        self.drop_settled_waits();
+        members
+    }
+
+    /// The worker will not take it.
+    pub(super) fn refuse(&mut self, worker: &NodeId, id: BatchId) -> Option<Batch> {
+        if self.batches.get(&id).is_none_or(|b| b.slot.worker != *worker || b.accepted.is_some()) {
+            return None;
+        }
+        let batch = self.vacate(id);
+        self.suspect(worker);
+        self.drop_settled_waits();
+        batch
+    }
+
+    /// A batch sent at or before `sent_by` that nobody accepted. Its worker is suspect from now on.
+    pub(super) fn take_unaccepted(&mut self, sent_by: Time) -> Option<Vec<Member>> {
+        self.drop_settled_waits();
+        let (_, id) = self.unaccepted.front().copied().filter(|(sent, _)| *sent <= sent_by)?;
+        self.unaccepted.pop_front();
+        let batch = self.vacate(id)?;
+        self.suspect(&batch.slot.worker);
+        let members = batch.members.clone();
+        if self.late.len() == LATE_MAX {
+            self.late.pop_front();
+        }
+        self.late.push_back((id, batch));
+        Some(members)
+    }
+
+    fn drop_settled_waits(&mut self) {
+        let waits = |id: &BatchId| self.batches.get(id).is_some_and(|b| b.accepted.is_none());
+        while self.unaccepted.front().is_some_and(|(_, id)| !waits(id)) {
+            self.unaccepted.pop_front();
+        }
+    }
+
+    fn suspect(&mut self, worker: &NodeId) {
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.suspect = true;
+        }
+    }
+
+    /// One item of a batch has ended. Returns it, once.
+    pub(super) fn finish(&mut self, worker: &NodeId, id: BatchId, request: RequestId, now: Time) -> Option<Member> {
+        let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
+        let at = batch.members.iter().position(|m| m.id == request)?;
+        let member = batch.members.swap_remove(at);
+        let (key, is_empty) = (batch.slot.key.clone(), batch.members.is_empty());
+        self.lighten(&key, worker, member.tokens);
+        if self.running.get(&request) == Some(&id) {
+            self.running.remove(&request);
+        }
+        self.listed.remove(&request);
+        if is_empty {
+            self.vacate(id);
+            self.freed = now;
+        }
+        Some(member)
+    }
+
+    /// Drops what this owner knows of a request whose worker fell silent.
+    pub(super) fn forget(&mut self, request: RequestId, now: Time) {
+        let Some(id) = self.running.get(&request).copied() else { return };
+        if let Some(worker) = self.batches.get(&id).map(|b| b.slot.worker.clone()) {
+            self.finish(&worker, id, request, now);
+        }
+    }
+
+    /// Whether a worker that was heard lately has the request.
+    pub(super) fn is_running_on_live_worker(&self, request: RequestId, now: Time) -> bool {
+        let ours = self.running.get(&request).and_then(|id| self.batches.get(id)).map(|b| &b.slot.worker);
+        let said = self.listed.get(&request);
+        let is_live = |id: &NodeId| self.workers.get(id).is_some_and(|w| now.since(w.seen) < HEARTBEAT_STALE);
+        ours.is_some_and(is_live) || said.is_some_and(is_live)
+    }
+
+    /// A worker speaks: its credit is fresh, and what it no longer runs has ended. Returns what ended unreported.
+    pub(super) fn heartbeat(&mut self, now: Time, id: &NodeId, backends: Vec<BackendCredit>, running: &[Running]) -> Vec<Member> {
+        let tokens = self.workers.get(id).map_or(0, |w| w.tokens);
+        self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens });
+        self.listed.retain(|_, worker| worker != id);
+        self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
+        let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
+        self.unlisted(now, id, &listed).into_iter().filter_map(|(batch, request)| self.finish(id, batch, request, now)).collect()
+    }
+
+    fn unlisted(&self, now: Time, worker: &NodeId, listed: &HashSet<RequestId>) -> Vec<(BatchId, RequestId)> {
+        let is_old = |b: &Batch| b.accepted.is_some_and(|at| now.since(at) >= UNLISTED_AFTER);
+        let batches = self.batches.iter().filter(|(_, b)| b.slot.worker == *worker && is_old(b));
+        let members = batches.flat_map(|(id, b)| b.members.iter().map(|m| (*id, m.id)));
+        members.filter(|(_, request)| !listed.contains(request)).collect()
+    }
+
+    /// Workers that have been silent for too long.
+    pub(super) fn silent(&self, now: Time) -> Vec<NodeId> {
+        self.workers.iter().filter(|(_, w)| now.since(w.seen) >= HEARTBEAT_GONE).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Drops a worker. Returns the members of its batches: not yet accepted, and accepted.
+    pub(super) fn remove(&mut self, id: &NodeId) -> (Vec<Member>, Vec<Member>) {
+        let (mut unaccepted, mut running) = (Vec::new(), Vec::new());
+        let of_worker: Vec<BatchId> = self.batches.iter().filter(|(_, b)| b.slot.worker == *id).map(|(id, _)| *id).collect();
+        for batch in of_worker.into_iter().filter_map(|id| self.vacate(id)) {
+            let members = if batch.accepted.is_some() { &mut running } else { &mut unaccepted };
+            members.extend(batch.members);
+        }
+        running.iter().for_each(|m| {
+            self.running.remove(&m.id);
+        });
+        self.workers.remove(id);
+        self.loads.retain(|key, _| key.worker.as_ref() != Some(id));
+        self.listed.retain(|_, worker| worker != id);
+        self.drop_settled_waits();
+        (unaccepted, running)
+    }
+
+    fn occupy(&mut self, id: BatchId, batch: Batch) {
+        let tokens = batch.tokens();
+        let load = self.loads.entry(batch.slot.key.clone()).or_default();
+        load.calls += 1;
+        load.tokens += tokens;
+        if let Some(worker) = self.workers.get_mut(&batch.slot.worker) {
+            worker.tokens += tokens;
+        }
+        self.batches.insert(id, batch);
+    }
+
+    fn vacate(&mut self, id: BatchId) -> Option<Batch> {
+        let batch = self.batches.remove(&id)?;
+        self.lighten(&batch.slot.key, &batch.slot.worker, batch.tokens());
+        if let Some(load) = self.loads.get_mut(&batch.slot.key) {
+            load.calls = load.calls.saturating_sub(1);
+        }
+        Some(batch)
+    }
+
+    fn lighten(&mut self, key: &SlotKey, worker: &NodeId, tokens: u64) {
+        if let Some(load) = self.loads.get_mut(key) {
+            load.tokens = load.tokens.saturating_sub(tokens);
+        }
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.tokens = worker.tokens.saturating_sub(tokens);
+        }
+    }
+}

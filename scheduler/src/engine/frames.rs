@@ -1,0 +1,102 @@
+//! core: which frames still matter here. A frame is acked when nothing in it waits any more.
+
+use super::Action;
+use shared::broker::ack_wait;
+use shared::clock::Time;
+use shared::domain::Lane;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// A stored frame, the same at every redelivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FrameKey {
+    pub lane: Lane,
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+/// Frames acked lately, remembered in case the ack was lost: more than an ack wait's worth at full speed.
+const ACKED_MAX: usize = 65_536;
+
+#[derive(Debug)]
+struct Frame {
+    /// Items that still wait here.
+    held: usize,
+    /// Items whose ack token went with them to a worker (deferred lanes).
+    travelling: usize,
+    renewed: Time,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    open: HashMap<FrameKey, Frame>,
+    acked: HashSet<FrameKey>,
+    acked_order: VecDeque<FrameKey>,
+}
+
+impl Frames {
+    pub(super) fn is_acked(&self, key: FrameKey) -> bool {
+        self.acked.contains(&key)
+    }
+
+    /// Whether the frame is one that is open here; its ack wait begins anew.
+    pub(super) fn redelivered(&mut self, key: FrameKey, now: Time) -> bool {
+        let Some(frame) = self.open.get_mut(&key) else { return false };
+        frame.renewed = now;
+        true
+    }
+
+    pub(super) fn open(&mut self, key: FrameKey, held: usize, now: Time) {
+        self.open.insert(key, Frame { held, travelling: 0, renewed: now });
+    }
+
+    /// One item of the frame no longer waits here. True when the frame is to be acked.
+    pub(super) fn left(&mut self, key: FrameKey, travels: bool) -> bool {
+        let Some(frame) = self.open.get_mut(&key) else { return false };
+        debug_assert!(frame.held > 0, "an item leaves its frame once");
+        frame.held = frame.held.saturating_sub(1);
+        frame.travelling += usize::from(travels);
+        let ended = frame.held == 0 && frame.travelling == 0;
+        if ended {
+            self.ack(key);
+        }
+        ended
+    }
+
+    /// A travelling item's worker is done with it, or dead. True when nothing of the frame is left.
+    pub(super) fn finished(&mut self, key: FrameKey) -> bool {
+        let Some(frame) = self.open.get_mut(&key).filter(|f| f.travelling > 0) else { return false };
+        frame.travelling -= 1;
+        let ended = frame.held == 0 && frame.travelling == 0;
+        if ended {
+            self.open.remove(&key);
+        }
+        ended
+    }
+
+    pub(super) fn ack(&mut self, key: FrameKey) {
+        self.open.remove(&key);
+        if self.acked.insert(key) {
+            self.acked_order.push_back(key);
+        }
+        if self.acked_order.len() > ACKED_MAX
+            && let Some(oldest) = self.acked_order.pop_front()
+        {
+            self.acked.remove(&oldest);
+        }
+    }
+
+    /// Renews what waits here and was not renewed within a quarter of its ack wait.
+    pub(super) fn renew(&mut self, now: Time, actions: &mut Vec<Action>) {
+        for (key, frame) in &mut self.open {
+            if frame.held > 0 && now.since(frame.renewed) >= ack_wait(key.lane) / 4 {
+                frame.renewed = now;
+                actions.push(Action::Renew(*key));
+            }
+        }
+    }
+
+    /// Empties the table; what waited here is to be given back.
+    pub(super) fn drain_held(&mut self) -> impl Iterator<Item = FrameKey> {
+        self.open.drain().filter(|(_, frame)| frame.held > 0).map(|(key, _)| key)
+    }
+}

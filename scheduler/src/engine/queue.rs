@@ -1,0 +1,265 @@
+//! core: the waiting items, in fair order: lanes strictly, tenants by least weighted service, items by deadline.
+//!
+//! The tenant rule is VTC ("Fairness in Serving Large Language Models", OSDI'24): serve the backlogged tenant with the
+//! least service per weight; lift a tenant that comes back to the level of those who stayed, so that absence saves
+//! nothing up. Charged at dispatch by estimate, settled by the backend's count. The service gap between two backlogged
+//! tenants stays within two of the largest items.
+
+use super::item::Entry;
+use shared::clock::Time;
+use shared::domain::{Lane, RequestId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Service is counted in parts of a token so that weights up to 10,000 divide it.
+const SCALE: u64 = 10_000;
+
+/// Idle tenants are forgotten when this many are known; forgetting one that is not ahead of the others changes nothing.
+const FLOWS_KEPT: usize = 4_096;
+
+/// Tenants that are asked for an item that fits, before a batch goes as it is.
+const TENANTS_SCAN_MAX: usize = 64;
+
+/// Waiting items of one tenant: by deadline, then by arrival.
+type Waiting = BTreeSet<(Time, u64, RequestId)>;
+
+#[derive(Debug, Default)]
+struct Flow {
+    service: u64,
+    waiting: Waiting,
+}
+
+#[derive(Debug, Default)]
+struct LaneQueue {
+    flows: HashMap<Arc<str>, Flow>,
+    /// Tenants with waiting items, least service first.
+    backlog: BTreeSet<(u64, Arc<str>)>,
+    /// Service of the tenant served last: where one that comes back starts.
+    floor: u64,
+    arrivals: BTreeMap<u64, Time>,
+}
+
+#[derive(Debug)]
+pub(super) struct FairQueue {
+    lanes: [LaneQueue; Lane::ALL.len()],
+    weights: HashMap<Box<str>, u32>,
+}
+
+impl FairQueue {
+    pub(super) fn new(weights: HashMap<Box<str>, u32>) -> Self {
+        Self { lanes: Default::default(), weights }
+    }
+
+    pub(super) fn len(&self, lane: Lane) -> usize {
+        self.lanes[lane.index()].arrivals.len()
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.arrivals.len()).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.arrivals.is_empty())
+    }
+
+    pub(super) fn push(&mut self, entry: &Entry) {
+        let lane = &mut self.lanes[entry.item.lane.index()];
+        lane.push(&entry.item.tenant, key(entry));
+        lane.arrivals.insert(entry.order, entry.arrived);
+    }
+
+    pub(super) fn remove(&mut self, entry: &Entry) {
+        let lane = &mut self.lanes[entry.item.lane.index()];
+        lane.remove(&entry.item.tenant, &key(entry));
+        lane.arrivals.remove(&entry.order);
+    }
+
+    /// Takes an item for a batch and charges its tenant.
+    pub(super) fn serve(&mut self, entry: &Entry, cost: u64) {
+        let lane = &mut self.lanes[entry.item.lane.index()];
+        lane.floor = lane.floor.max(lane.flows.get(&entry.item.tenant).map_or(0, |flow| flow.service));
+        self.remove(entry);
+        self.charge(entry.item.lane, &entry.item.tenant, cost);
+    }
+
+    pub(super) fn charge(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
+        let share = self.share(tenant, cost);
+        self.lanes[lane.index()].shift(tenant, |service| service.saturating_add(share));
+    }
+
+    pub(super) fn refund(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
+        let share = self.share(tenant, cost);
+        self.lanes[lane.index()].shift(tenant, |service| service.saturating_sub(share));
+    }
+
+    /// Replaces the estimate that was charged by what it came to.
+    pub(super) fn settle(&mut self, lane: Lane, tenant: &Arc<str>, charged: u64, actual: u64) {
+        if actual > charged {
+            self.charge(lane, tenant, actual - charged);
+        } else {
+            self.refund(lane, tenant, charged - actual);
+        }
+    }
+
+    /// The next item in fair order.
+    pub(super) fn peek(&self) -> Option<RequestId> {
+        self.find(1, |_| true)
+    }
+
+    /// The first item in fair order that `fits`, looking at no more than `scan` items of a tenant.
+    pub(super) fn find(&self, scan: usize, fits: impl Fn(&RequestId) -> bool) -> Option<RequestId> {
+        self.lanes.iter().find_map(|lane| lane.find(scan, &fits))
+    }
+
+    /// The most urgent lane in which something waits, and since when.
+    pub(super) fn oldest(&self) -> Option<(Lane, Time)> {
+        Lane::ALL.into_iter().find_map(|lane| self.lanes[lane.index()].arrivals.values().next().map(|at| (lane, *at)))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.lanes = Default::default();
+    }
+
+    fn share(&self, tenant: &Arc<str>, cost: u64) -> u64 {
+        let weight = self.weights.get(tenant.as_ref()).copied().unwrap_or(1).max(1);
+        cost.saturating_mul(SCALE) / u64::from(weight)
+    }
+}
+
+fn key(entry: &Entry) -> (Time, u64, RequestId) {
+    (entry.item.deadline, entry.order, entry.item.id)
+}
+
+impl LaneQueue {
+    fn push(&mut self, tenant: &Arc<str>, item: (Time, u64, RequestId)) {
+        if self.flows.len() >= FLOWS_KEPT && !self.flows.contains_key(tenant) {
+            let floor = self.floor;
+            self.flows.retain(|_, flow| !flow.waiting.is_empty() || flow.service > floor);
+        }
+        let floor = self.backlog.first().map_or(self.floor, |(least, _)| *least);
+        let flow = self.flows.entry(Arc::clone(tenant)).or_default();
+        if flow.waiting.is_empty() {
+            flow.service = flow.service.max(floor);
+            self.backlog.insert((flow.service, Arc::clone(tenant)));
+        }
+        flow.waiting.insert(item);
+    }
+
+    fn remove(&mut self, tenant: &Arc<str>, item: &(Time, u64, RequestId)) {
+        let Some(flow) = self.flows.get_mut(tenant) else { return };
+        flow.waiting.remove(item);
+        if flow.waiting.is_empty() {
+            self.backlog.remove(&(flow.service, Arc::clone(tenant)));
+        }
+    }
+
+    fn shift(&mut self, tenant: &Arc<str>, change: impl Fn(u64) -> u64) {
+        let Some(flow) = self.flows.get_mut(tenant) else { return };
+        let before = flow.service;
+        flow.service = change(before);
+        if !flow.waiting.is_empty() {
+            self.backlog.remove(&(before, Arc::clone(tenant)));
+            self.backlog.insert((flow.service, Arc::clone(tenant)));
+        }
+    }
+
+    fn find(&self, scan: usize, fits: &impl Fn(&RequestId) -> bool) -> Option<RequestId> {
+        let tenants = self.backlog.iter().take(TENANTS_SCAN_MAX);
+        let mut items = tenants.filter_map(|(_, tenant)| self.flows.get(tenant)).flat_map(|flow| flow.waiting.iter().take(scan));
+        items.find(|(_, _, id)| fits(id)).map(|(_, _, id)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::item::{Item, State};
+    use super::*;
+    use crate::engine::FrameKey;
+    use shared::domain::NodeId;
+
+    fn entry(n: u64, tenant: &str, lane: Lane, deadline: u64) -> Entry {
+        let item = Item {
+            id: RequestId(uuid::Uuid::from_u128(u128::from(n))),
+            tenant: tenant.into(),
+            lane,
+            tokens_in: 10,
+            tokens_out: 0,
+            items: 1,
+            bytes: 1,
+            compat: 0,
+            deadline: Time(deadline),
+            ingress: NodeId::parse("i").unwrap(),
+        };
+        Entry { item, frame: FrameKey { lane, epoch: 0, sequence: n }, state: State::Waiting, arrived: Time(n), order: n }
+    }
+
+    fn serve_all(queue: &mut FairQueue, entries: &[Entry]) -> Vec<u128> {
+        let mut order = Vec::new();
+        while let Some(id) = queue.peek() {
+            let entry = entries.iter().find(|e| e.item.id == id).unwrap();
+            queue.serve(entry, 10);
+            order.push(id.0.as_u128());
+        }
+        order
+    }
+
+    fn queue_of(entries: &[Entry], weights: &[(&str, u32)]) -> FairQueue {
+        let mut queue = FairQueue::new(weights.iter().map(|(t, w)| ((*t).into(), *w)).collect());
+        entries.iter().for_each(|e| queue.push(e));
+        queue
+    }
+
+    #[test]
+    fn a_burst_of_one_tenant_does_not_delay_another() {
+        let mut entries: Vec<_> = (0..10).map(|n| entry(n, "loud", Lane::Interactive, 100)).collect();
+        entries.push(entry(10, "quiet", Lane::Interactive, 100));
+        let order = serve_all(&mut queue_of(&entries, &[]), &entries);
+        assert!(order.iter().position(|n| *n == 10).unwrap() <= 1, "{order:?}");
+    }
+
+    #[test]
+    fn service_follows_weights() {
+        let mut entries: Vec<_> = (0..30).map(|n| entry(n, "a", Lane::Interactive, 100)).collect();
+        entries.extend((30..60).map(|n| entry(n, "b", Lane::Interactive, 100)));
+        let order = serve_all(&mut queue_of(&entries, &[("b", 3)]), &entries);
+        let of_b = order[..20].iter().filter(|n| **n >= 30).count();
+        assert!((14..=16).contains(&of_b), "{of_b} of the first 20");
+    }
+
+    #[test]
+    fn within_a_tenant_the_earliest_deadline_goes_first_and_lanes_go_in_order() {
+        let entries = [
+            entry(1, "a", Lane::Bulk, 1),
+            entry(2, "a", Lane::Interactive, 90),
+            entry(3, "a", Lane::Interactive, 50),
+            entry(4, "a", Lane::Async, 10),
+        ];
+        assert_eq!(serve_all(&mut queue_of(&entries, &[]), &entries), [3, 2, 4, 1]);
+    }
+
+    #[test]
+    fn absence_saves_nothing_up() {
+        let mut entries: Vec<_> = (0..20).map(|n| entry(n, "busy", Lane::Interactive, 100)).collect();
+        let mut queue = queue_of(&entries, &[]);
+        for entry in &entries[..10] {
+            queue.serve(entry, 10);
+        }
+        entries.extend((20..30).map(|n| entry(n, "back", Lane::Interactive, 100)));
+        entries[20..].iter().for_each(|e| queue.push(e));
+        let order = serve_all(&mut queue, &entries);
+        let of_back = order[..10].iter().filter(|n| **n >= 20).count();
+        assert!((4..=6).contains(&of_back), "it shares from now on, and is owed nothing: {order:?}");
+    }
+
+    #[test]
+    fn a_refund_gives_the_turn_back() {
+        let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
+        let mut queue = queue_of(&entries, &[]);
+        let first = queue.peek().unwrap();
+        let entry = entries.iter().find(|e| e.item.id == first).unwrap();
+        queue.serve(entry, 10);
+        queue.refund(Lane::Interactive, &entry.item.tenant, 10);
+        queue.push(entry);
+        assert_eq!(queue.peek(), Some(first));
+    }
+}

@@ -1,0 +1,373 @@
+//! loop: one owned model: receive → ask the engine → perform.
+
+use crate::acks::{Ack, Acks};
+use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use crate::metrics::Metrics;
+use crate::pull::{self, Window};
+use crate::quota::Unlimited;
+use bytes::{Bytes, BytesMut};
+use shared::broker::{ACK_WAIT_INTERACTIVE, AckToken, Address, Broker, Delivery};
+use shared::clock::{self, Time, millis};
+use shared::config::Model;
+use shared::domain::{Lane, NodeId, RequestId};
+use shared::error::{Code, Failure};
+use shared::outbox::Outbox;
+use shared::task::{self, Guarded};
+use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngress, ToWorker, decode};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests an owner holds of one model: several tenants' full allowance at an ingress, so that fair share sees them all.
+const WINDOW_REQUESTS: usize = 8_192;
+
+/// Bytes an owner holds of one model.
+const WINDOW_BYTES: usize = 64 * 1024 * 1024;
+
+/// Messages that may wait for the loop; past it pulls wait and the rest is dropped as the broker would drop it.
+const MAILBOX_MAX: usize = 65_536;
+
+/// Messages taken up in one round: one engine step for all of them.
+const ROUND_MAX: usize = 1_024;
+
+/// How often what is held is announced to the ingresses, and what it must be older than to be named.
+const HELD_EVERY: Duration = Duration::from_secs(1);
+
+/// A new owner asks the workers what they run and waits this long for the answers before it dispatches.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// What reaches the loop.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Delivery(Lane, Delivery),
+    /// Where the interactive lane stood when this owner opened it.
+    Position {
+        epoch: u64,
+        sequence: u64,
+    },
+    Event(Event),
+    /// The owner gives the model up: everything waiting goes back to the lane.
+    Surrender(oneshot::Sender<()>),
+}
+
+/// What all models of a scheduler share.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) id: NodeId,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) outbox: Outbox,
+    pub(crate) acks: Acks,
+    pub(crate) metrics: Metrics,
+    pub(crate) weights: HashMap<Box<str>, u32>,
+}
+
+/// A running model loop; it stops when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ModelHandle {
+    mailbox: mpsc::Sender<Input>,
+    _tasks: Vec<Guarded>,
+}
+
+impl ModelHandle {
+    /// Lossy, like the messages that come this way.
+    pub(crate) fn tell(&self, event: Event) {
+        if self.mailbox.try_send(Input::Event(event)).is_err() {
+            tracing::warn!("a message was dropped: the model's mailbox is full");
+        }
+    }
+
+    /// Gives everything that waits back to the lane, and stops.
+    pub(crate) async fn surrender(self) {
+        let (done, surrendered) = oneshot::channel();
+        if self.mailbox.send(Input::Surrender(done)).await.is_ok() {
+            let _ = surrendered.await; // A loop that ended has nothing to give.
+        }
+    }
+}
+
+/// Starts the loop and its three readers. `revision` is the lease's, which fences this owner's dispatches.
+pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle {
+    let (mailbox, inputs) = mpsc::channel(MAILBOX_MAX);
+    let window = Arc::new(Window::new(WINDOW_REQUESTS));
+    let mut tasks: Vec<Guarded> = Lane::ALL
+        .into_iter()
+        .map(|lane| {
+            let reader = pull::run(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window), mailbox.clone());
+            task::spawn_guarded("pull", reader)
+        })
+        .collect();
+    let owner = Owner::new(office, model, revision, window);
+    tasks.push(task::spawn_guarded("model", owner.run(inputs)));
+    ModelHandle { mailbox, _tasks: tasks }
+}
+
+/// A waiting request's bytes, as they came from the lane.
+struct Waiting {
+    envelope: Bytes,
+    body: Bytes,
+    frame: FrameKey,
+    published: Time,
+    deadline: Time,
+}
+
+struct Owner {
+    office: Office,
+    model: Model,
+    revision: u64,
+    since: Time,
+    engine: Engine,
+    quota: Unlimited,
+    waiting: HashMap<RequestId, Waiting>,
+    tokens: HashMap<FrameKey, AckToken>,
+    /// The last sequence handed out before this owner came, and to it.
+    position: (u64, u64),
+    delivered: (u64, u64),
+    window: Arc<Window>,
+    actions: Vec<Action>,
+    surrendered: Option<oneshot::Sender<()>>,
+}
+
+impl Owner {
+    fn new(office: Office, model: &Model, revision: u64, window: Arc<Window>) -> Self {
+        let now = clock::now();
+        let config = EngineConfig {
+            kind: model.kind,
+            max_items: model.batching.max_items,
+            max_tokens: model.batching.max_tokens,
+            weights: office.weights.clone(),
+            dispatch_from: now + SETTLE,
+        };
+        Self {
+            office,
+            model: model.clone(),
+            revision,
+            since: now,
+            engine: Engine::new(config),
+            quota: Unlimited,
+            waiting: HashMap::new(),
+            tokens: HashMap::new(),
+            position: (0, 0),
+            delivered: (0, 0),
+            window,
+            actions: Vec::new(),
+            surrendered: None,
+        }
+    }
+
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut round = Vec::with_capacity(ROUND_MAX);
+        let mut announce = tokio::time::interval(HELD_EVERY);
+        announce.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                taken = inputs.recv_many(&mut round, ROUND_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(clock::instant(self.engine.wake_at())) => {}
+                _ = announce.tick() => self.announce(clock::now()),
+            }
+            self.step(round.drain(..));
+        }
+    }
+
+    fn step(&mut self, inputs: impl Iterator<Item = Input>) {
+        let now = clock::now();
+        let mut events: Vec<Event> = inputs.filter_map(|input| self.take_in(now, input)).collect();
+        loop {
+            self.engine.step(now, events.drain(..), &mut self.actions);
+            for action in std::mem::take(&mut self.actions) {
+                events.extend(self.perform(now, action));
+            }
+            if events.is_empty() {
+                break;
+            }
+        }
+        self.report();
+        if let Some(done) = self.surrendered.take() {
+            let _ = done.send(()); // Whoever waited may have given up.
+        }
+    }
+
+    fn take_in(&mut self, now: Time, input: Input) -> Option<Event> {
+        match input {
+            Input::Event(event) => Some(event),
+            Input::Delivery(lane, delivery) => self.take_delivery(now, lane, &delivery),
+            Input::Position { epoch, sequence } => {
+                self.position = (epoch, sequence);
+                None
+            }
+            Input::Surrender(done) => {
+                self.engine.surrender(&mut self.actions);
+                self.surrendered = Some(done);
+                None
+            }
+        }
+    }
+
+    fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery) -> Option<Event> {
+        let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
+        if lane == Lane::Interactive {
+            self.note_delivered(delivery.epoch, delivery.sequence);
+        }
+        let parts = match decode(&delivery.frame) {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::error!(%error, model = %self.model.name, "a frame in the queue cannot be read and is dropped");
+                self.office.acks.send(Ack::Done(delivery.token.clone()));
+                return None;
+            }
+        };
+        self.tokens.insert(frame, delivery.token.clone());
+        let published = now.saturating_sub(delivery.age);
+        let mut items = Vec::with_capacity(parts.len());
+        for part in parts {
+            let envelope: Envelope = match part.decode() {
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    tracing::error!(%error, model = %self.model.name, "a request in the queue cannot be read and is dropped");
+                    continue;
+                }
+            };
+            let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
+            let bytes = part.frame_bytes();
+            let waiting = Waiting { envelope: part.head, body: part.body, frame, published, deadline };
+            self.waiting.entry(envelope.id).or_insert(waiting);
+            items.push(item(envelope, lane, bytes, deadline));
+        }
+        Some(Event::Delivered { frame, items })
+    }
+
+    fn note_delivered(&mut self, epoch: u64, sequence: u64) {
+        self.delivered = if epoch == self.delivered.0 { (epoch, self.delivered.1.max(sequence)) } else { (epoch, sequence) };
+    }
+
+    fn perform(&mut self, now: Time, action: Action) -> Option<Event> {
+        match action {
+            Action::Reserve(id) => return Some(self.quota.reserve(id)),
+            Action::Dispatch { batch, worker, backend, items } => {
+                self.office.metrics.dispatched(&self.model.name, items.len());
+                let (items, body) = self.load(now, &items);
+                let (scheduler, model) = (self.office.id.clone(), self.model.token.clone());
+                let dispatch = ToWorker::Dispatch(Dispatch { scheduler, model, batch, revision: self.revision, backend, items });
+                self.office.outbox.post(Address::Worker(worker), &dispatch, body);
+            }
+            Action::Ack(frame) => self.settle(frame, Ack::Done),
+            Action::Nak(frame) => self.settle(frame, Ack::GiveBack),
+            Action::Close(frame) => {
+                self.tokens.remove(&frame);
+            }
+            Action::Renew(frame) => {
+                if let Some(token) = self.tokens.get(&frame) {
+                    self.office.acks.send(Ack::Renew(token.clone()));
+                }
+            }
+            Action::Fail { id, ingress, code } => self.fail(id, ingress, code),
+            Action::Release(id) => {
+                self.waiting.remove(&id);
+            }
+        }
+        None
+    }
+
+    fn settle(&mut self, frame: FrameKey, ack: impl Fn(AckToken) -> Ack) {
+        if let Some(token) = self.tokens.remove(&frame) {
+            self.office.acks.send(ack(token));
+        }
+    }
+
+    /// The items of a batch with their bodies end to end. One item's body is passed on as it lies.
+    fn load(&self, now: Time, ids: &[RequestId]) -> (Vec<DispatchItem>, Bytes) {
+        let waiting: Vec<(RequestId, &Waiting)> = ids.iter().filter_map(|id| self.waiting.get(id).map(|w| (*id, w))).collect();
+        let items = waiting.iter().map(|(id, waiting)| self.dispatch_item(now, *id, waiting)).collect();
+        if let [(_, only)] = waiting.as_slice() {
+            return (items, only.body.clone());
+        }
+        let mut body = BytesMut::with_capacity(waiting.iter().map(|(_, w)| w.body.len()).sum());
+        waiting.iter().for_each(|(_, w)| body.extend_from_slice(&w.body));
+        (items, body.freeze())
+    }
+
+    fn dispatch_item(&self, now: Time, id: RequestId, waiting: &Waiting) -> DispatchItem {
+        let queued = now.since(waiting.published);
+        self.office.metrics.waited(&self.model.name, waiting.frame.lane, queued);
+        let ack = if waiting.frame.lane.is_deferred() { self.tokens.get(&waiting.frame).map(|token| token.0.clone()) } else { None };
+        DispatchItem {
+            id,
+            remaining_ms: millis(waiting.deadline.since(now)),
+            queue_ms: millis(queued),
+            ack,
+            body_len: u32::try_from(waiting.body.len()).unwrap_or(u32::MAX),
+            envelope: waiting.envelope.clone(),
+        }
+    }
+
+    fn fail(&self, id: RequestId, ingress: NodeId, code: Code) {
+        self.office.metrics.failed(&self.model.name, code);
+        let failure = Some(Box::new(Failure::new(code, sentence(code))));
+        let reply = Reply { id, exec: None, part: 0, last: true, head: None, failure, usage: None };
+        self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), Bytes::new());
+    }
+
+    /// Tells each ingress what of its work is held here, and how far its lane has been read.
+    fn announce(&self, now: Time) {
+        let mut held: HashMap<&NodeId, Vec<RequestId>> = self.engine.ingresses().map(|ingress| (ingress, Vec::new())).collect();
+        for (ingress, id) in self.engine.held(now.saturating_sub(HELD_EVERY)) {
+            held.entry(ingress).or_default().push(id);
+        }
+        for (ingress, ids) in held {
+            let message = ToIngress::Held(Held { from: self.office.id.clone(), ids, passed: self.passed(now).into_iter().collect() });
+            self.office.outbox.post(Address::Ingress(ingress.clone()), &message, Bytes::new());
+        }
+    }
+
+    /// What was handed out to an earlier owner counts as passed only when its redelivery has had time to arrive here.
+    fn passed(&self, now: Time) -> Option<Passed> {
+        let settled = now.since(self.since) > ACK_WAIT_INTERACTIVE + HELD_EVERY;
+        let (epoch, sequence) = match (self.delivered, self.position) {
+            (delivered, position) if settled && position > delivered => position,
+            ((0, _), _) => return None,
+            (delivered, _) => delivered,
+        };
+        Some(Passed { model: self.model.token.clone(), epoch, sequence })
+    }
+
+    fn report(&self) {
+        let (requests, bytes) = self.engine.load();
+        let room = if bytes < WINDOW_BYTES { WINDOW_REQUESTS.saturating_sub(requests) } else { 0 };
+        self.window.set_room(room);
+        let (free, outstanding) = self.engine.credit(clock::now());
+        self.office.metrics.credit(&self.model.name, free, outstanding);
+        for lane in Lane::ALL {
+            self.office.metrics.queue(&self.model.name, lane, self.engine.depth(lane));
+        }
+    }
+}
+
+fn item(envelope: Envelope, lane: Lane, bytes: usize, deadline: Time) -> Item {
+    Item {
+        id: envelope.id,
+        tenant: envelope.tenant.into(),
+        lane,
+        tokens_in: envelope.tokens_in,
+        tokens_out: envelope.tokens_out,
+        items: envelope.items,
+        bytes,
+        compat: envelope.compat,
+        deadline,
+        ingress: envelope.ingress,
+    }
+}
+
+const fn sentence(code: Code) -> &'static str {
+    match code {
+        Code::DeadlineExceeded => {
+            "The deadline passed while the request waited for a worker; allow more time or try when there is less load."
+        }
+        Code::TooManyInFlight => "The quota does not allow this request now; try again later.",
+        _ => "The request could not be scheduled; try again.",
+    }
+}

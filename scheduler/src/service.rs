@@ -1,0 +1,272 @@
+//! loop: the scheduler's process: keeps its leases, routes what it hears to the models it owns.
+
+use crate::acks::Acks;
+use crate::engine::Event;
+use crate::metrics::Metrics;
+use crate::model::{self, ModelHandle, Office};
+use crate::ownership::Peers;
+use bytes::Bytes;
+use shared::broker::{Address, Broker, BrokerError, Bucket, Inbox, LEASE_TTL};
+use shared::clock::{self, Time};
+use shared::config::{Config, Model};
+use shared::domain::{NodeId, Token};
+use shared::outbox::Outbox;
+use shared::task::{self, Guarded};
+use shared::wire::{Cancel, Heartbeat, Part, ToScheduler, decode};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often leases are renewed and sought, and this scheduler's heartbeat is sent.
+const ROUND: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("a metric could not be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running scheduler. Dropping it stops it at once; [`Scheduler::drain`] hands its models over first.
+pub struct Scheduler {
+    office: Office,
+    desk: Arc<Desk>,
+    keeper: Guarded,
+    _readers: Vec<Guarded>,
+}
+
+impl Scheduler {
+    /// Listens, then begins to take its share of the models.
+    ///
+    /// # Errors
+    /// When the broker cannot be listened to.
+    pub async fn start(config: &Config, broker: Arc<dyn Broker>, id: NodeId, registry: &prometheus::Registry) -> Result<Self, StartError> {
+        let weights = config.tenants.iter().filter(|t| t.weight != 1).map(|t| (t.name.as_str().into(), t.weight)).collect();
+        let office = Office {
+            id: id.clone(),
+            outbox: Outbox::new(Arc::clone(&broker)),
+            acks: Acks::new(Arc::clone(&broker)),
+            metrics: Metrics::new(registry)?,
+            broker: Arc::clone(&broker),
+            weights,
+        };
+        let desk = Arc::new(Desk::new(id.clone()));
+        let inboxes = [Address::Scheduler(id), Address::Heartbeats, Address::Cancels];
+        let mut readers = Vec::with_capacity(inboxes.len());
+        for address in inboxes {
+            let inbox = broker.listen(&address).await?;
+            readers.push(task::spawn_guarded("scheduler inbox", read(inbox, address, Arc::clone(&desk))));
+        }
+        let keeper = Keeper { office: office.clone(), models: config.models.clone(), desk: Arc::clone(&desk) };
+        let keeper = task::spawn_guarded("leases", keeper.run());
+        Ok(Self { office, desk, keeper, _readers: readers })
+    }
+
+    /// Gives every model up: what waits goes back to the lanes, the leases are free for the next owner.
+    pub async fn drain(self) {
+        drop(self.keeper);
+        let leaving = Heartbeat::Leaving { id: self.office.id.clone() };
+        self.office.outbox.post(Address::Heartbeats, &leaving, Bytes::new());
+        for owned in self.desk.close() {
+            hand_over(&self.office, owned).await;
+        }
+        self.office.outbox.flushed().await;
+    }
+}
+
+/// An owned model.
+#[derive(Debug)]
+struct Owned {
+    model: Model,
+    lease: Lease,
+    handle: ModelHandle,
+}
+
+/// A lease: its current revision, and when it was last renewed.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    revision: u64,
+    renewed: Time,
+}
+
+/// Where messages for the owned models are left. A blocking mutex: held for a look-up, never across an await.
+struct Desk {
+    inner: Mutex<DeskState>,
+}
+
+struct DeskState {
+    owned: HashMap<Token, Owned>,
+    peers: Peers,
+}
+
+impl Desk {
+    fn new(me: NodeId) -> Self {
+        Self { inner: Mutex::new(DeskState { owned: HashMap::new(), peers: Peers::new(me) }) }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut DeskState) -> T) -> T {
+        f(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn close(&self) -> Vec<Owned> {
+        self.with(|state| state.owned.drain().map(|(_, owned)| owned).collect())
+    }
+
+    fn tell(&self, model: &Token, event: Event) {
+        self.with(|state| {
+            if let Some(owned) = state.owned.get(model) {
+                owned.handle.tell(event);
+            }
+        });
+    }
+
+    fn tell_all(&self, event: &Event) {
+        self.with(|state| state.owned.values().for_each(|owned| owned.handle.tell(event.clone())));
+    }
+}
+
+async fn read(mut inbox: Box<dyn Inbox>, at: Address, desk: Arc<Desk>) {
+    while let Some(frame) = inbox.next().await {
+        let parts = match decode(&frame) {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::warn!(%error, "a message cannot be read");
+                continue;
+            }
+        };
+        for part in parts {
+            let routed = match at {
+                Address::Heartbeats => part.decode().map(|heartbeat| hear(&desk, heartbeat)),
+                Address::Cancels => part.decode().map(|cancel| hear_cancel(&desk, cancel)),
+                _ => hear_worker(&desk, &part),
+            };
+            if let Err(error) = routed {
+                tracing::warn!(%error, "a message cannot be read");
+            }
+        }
+    }
+}
+
+fn hear(desk: &Desk, heartbeat: Heartbeat) {
+    match heartbeat {
+        Heartbeat::Worker { id, models } => {
+            for credit in models {
+                let event = Event::Heartbeat { worker: id.clone(), backends: credit.backends, running: credit.running };
+                desk.tell(&credit.model, event);
+            }
+        }
+        Heartbeat::Scheduler { id, owns } => desk.with(|state| state.peers.heard(clock::now(), id, owns)),
+        Heartbeat::Ingress { id } => desk.tell_all(&Event::IngressSeen(id)),
+        Heartbeat::Leaving { id } => {
+            desk.with(|state| state.peers.left(&id));
+            desk.tell_all(&Event::WorkerLeft(id));
+        }
+        Heartbeat::Probe { .. } => {}
+    }
+}
+
+fn hear_cancel(desk: &Desk, cancel: Cancel) {
+    if cancel.exec.is_none() {
+        desk.tell_all(&Event::Cancelled(cancel.ids));
+    }
+}
+
+fn hear_worker(desk: &Desk, part: &Part) -> Result<(), shared::wire::BadFrame> {
+    match part.decode()? {
+        ToScheduler::Accept { worker, model, batch } => desk.tell(&model, Event::Accepted { worker, batch }),
+        ToScheduler::Refuse { worker, model, batch, reason } => {
+            tracing::debug!(%worker, ?reason, "a worker refused a batch");
+            desk.tell(&model, Event::Refused { worker, batch });
+        }
+        ToScheduler::Done { worker, model, batch, items } => desk.tell(&model, Event::Done { worker, batch, items }),
+    }
+    Ok(())
+}
+
+struct Keeper {
+    office: Office,
+    models: Vec<Model>,
+    desk: Arc<Desk>,
+}
+
+impl Keeper {
+    async fn run(self) {
+        let all: Vec<Token> = self.models.iter().map(|m| m.token.clone()).collect();
+        let mut round = tokio::time::interval(ROUND);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            round.tick().await;
+            self.renew().await;
+            let plan = self.desk.with(|state| {
+                let owned: HashSet<Token> = state.owned.keys().cloned().collect();
+                state.peers.plan(clock::now(), &all, &owned)
+            });
+            if let Some(owned) = plan.release.and_then(|model| self.take(&model)) {
+                tracing::info!(model = %owned.model.name, "lets a model go to a scheduler that has less");
+                hand_over(&self.office, owned).await;
+            }
+            for model in plan.seek {
+                self.seek(&model).await;
+            }
+            let owns = self.desk.with(|state| state.owned.keys().cloned().collect());
+            self.office.outbox.post(Address::Heartbeats, &Heartbeat::Scheduler { id: self.office.id.clone(), owns }, Bytes::new());
+        }
+    }
+
+    async fn renew(&self) {
+        let leases: Vec<(Token, Lease)> = self.desk.with(|state| state.owned.iter().map(|(m, o)| (m.clone(), o.lease)).collect());
+        for (model, lease) in leases {
+            let asked = clock::now();
+            let written = self.office.broker.record_update(Bucket::Leases, model.as_str(), self.name(), lease.revision).await;
+            match written {
+                Ok(revision) => self.desk.with(|state| {
+                    if let Some(owned) = state.owned.get_mut(&model) {
+                        owned.lease = Lease { revision, renewed: asked };
+                    }
+                }),
+                Err(BrokerError::Conflict) => self.lose(&model, "another scheduler has the lease"),
+                Err(error) if clock::now().since(lease.renewed) >= LEASE_TTL => self.lose(&model, &error.to_string()),
+                Err(_) => {} // The lease still runs; the next round tries again.
+            }
+        }
+    }
+
+    async fn seek(&self, model: &Token) {
+        let Some(config) = self.models.iter().find(|m| m.token == *model) else { return };
+        let asked = clock::now();
+        let Ok(revision) = self.office.broker.record_create(Bucket::Leases, model.as_str(), self.name()).await else { return };
+        tracing::info!(model = %config.name, revision, "took over a model");
+        let handle = model::start(self.office.clone(), config, revision);
+        let owned = Owned { model: config.clone(), lease: Lease { revision, renewed: asked }, handle };
+        self.desk.with(|state| state.owned.insert(model.clone(), owned));
+        self.office.metrics.owns(&config.name, true);
+        self.office.outbox.post(Address::Heartbeats, &Heartbeat::Probe { from: self.office.id.clone() }, Bytes::new());
+    }
+
+    /// Stops at once: somebody else may be dispatching already.
+    fn lose(&self, model: &Token, why: &str) {
+        if let Some(owned) = self.take(model) {
+            tracing::warn!(model = %owned.model.name, why, "lost a model");
+            self.office.metrics.owns(&owned.model.name, false);
+        }
+    }
+
+    fn take(&self, model: &Token) -> Option<Owned> {
+        self.desk.with(|state| state.owned.remove(model))
+    }
+
+    fn name(&self) -> Bytes {
+        Bytes::copy_from_slice(self.office.id.as_str().as_bytes())
+    }
+}
+
+/// Gives one model up in good order: its work, then its lease.
+async fn hand_over(office: &Office, owned: Owned) {
+    owned.handle.surrender().await;
+    office.acks.flushed().await;
+    office.metrics.owns(&owned.model.name, false);
+    if let Err(error) = office.broker.record_delete(Bucket::Leases, owned.model.token.as_str(), owned.lease.revision).await {
+        tracing::debug!(%error, model = %owned.model.name, "the lease was not released; it will run out");
+    }
+}

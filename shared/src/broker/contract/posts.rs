@@ -1,0 +1,72 @@
+//! edge: checks of unqueued messages.
+
+use super::{Pair, SOON};
+use crate::broker::limits::PAYLOAD_BYTES_MAX;
+use crate::broker::{Address, BrokerError, Inbox};
+use crate::domain::NodeId;
+use bytes::Bytes;
+use tokio::time::timeout;
+
+fn node(name: &str) -> NodeId {
+    NodeId::parse(name).expect("a token")
+}
+
+async fn hear(inbox: &mut Box<dyn Inbox>) -> Bytes {
+    timeout(SOON, inbox.next()).await.expect("a post in time").expect("an open inbox")
+}
+
+/// The next post whose text begins with `prefix`: the addresses without a node are everybody's.
+async fn hear_of(inbox: &mut Box<dyn Inbox>, prefix: &str) -> Bytes {
+    loop {
+        let frame = hear(inbox).await;
+        if frame.starts_with(prefix.as_bytes()) {
+            return frame;
+        }
+    }
+}
+
+pub(super) async fn posts_come_in_order(pair: Pair) {
+    let at = Address::Ingress(node("order"));
+    let mut inbox = pair.other.listen(&at).await.expect("an inbox");
+    for n in 0..1_000 {
+        pair.one.post(&at, Bytes::from(format!("{n}"))).await.expect("posted");
+    }
+    for n in 0..1_000 {
+        assert_eq!(hear(&mut inbox).await, format!("{n}"));
+    }
+}
+
+pub(super) async fn a_post_that_nobody_hears_is_no_error(pair: Pair) {
+    let at = Address::Worker(node("nobody"));
+    assert_eq!(pair.one.post(&at, Bytes::from_static(b"lost")).await, Ok(()));
+}
+
+pub(super) async fn a_listener_hears_what_is_sent_after_it_listened(pair: Pair) {
+    for n in 0..50 {
+        let at = Address::Scheduler(node(&format!("prompt-{n}")));
+        let mut inbox = pair.other.listen(&at).await.expect("an inbox");
+        pair.one.post(&at, Bytes::from_static(b"at once")).await.expect("posted");
+        assert_eq!(hear(&mut inbox).await, "at once");
+    }
+}
+
+pub(super) async fn every_listener_hears(pair: Pair) {
+    for at in [Address::Heartbeats, Address::Cancels] {
+        let mut one = pair.one.listen(&at).await.expect("an inbox");
+        let mut other = pair.other.listen(&at).await.expect("an inbox");
+        let text = format!("every {at:?}");
+        pair.one.post(&at, Bytes::from(text.clone())).await.expect("posted");
+        assert_eq!(hear_of(&mut one, "every").await, text);
+        assert_eq!(hear_of(&mut other, "every").await, text);
+    }
+}
+
+pub(super) async fn a_post_over_the_limit_is_too_large(pair: Pair) {
+    let at = Address::Worker(node("large"));
+    let mut inbox = pair.other.listen(&at).await.expect("an inbox");
+    let too_large = Bytes::from(vec![0; PAYLOAD_BYTES_MAX + 1]);
+    assert_eq!(pair.one.post(&at, too_large).await, Err(BrokerError::TooLarge));
+    let largest = Bytes::from(vec![0; 768 * 1024]);
+    pair.one.post(&at, largest.clone()).await.expect("posted");
+    assert_eq!(hear(&mut inbox).await, largest);
+}

@@ -1,0 +1,54 @@
+//! `tidemill sandbox`: the sandbox backend as an HTTP server, to point backends, peers and tests at.
+
+use super::out::{self, Failed};
+use super::signals;
+use shared::config::SandboxConfig;
+use shared::telemetry;
+use std::net::{SocketAddr, TcpListener};
+use workers::sandbox;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to serve.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+    /// Fixed cost of one embeddings call, in milliseconds.
+    #[arg(long, default_value_t = 0.0)]
+    a_ms: f64,
+    /// Cost of each input of an embeddings call, in milliseconds.
+    #[arg(long, default_value_t = 0.0)]
+    b_ms: f64,
+    /// Time to the first token of a generation, in milliseconds.
+    #[arg(long, default_value_t = 0.0)]
+    first_token_ms: f64,
+    /// Time of each further token, in milliseconds.
+    #[arg(long, default_value_t = 0.0)]
+    token_ms: f64,
+    /// Calls at once; more wait their turn. 0: no limit.
+    #[arg(long, default_value_t = 0)]
+    concurrency: u32,
+    /// Length of an embedding unless the caller asks for another.
+    #[arg(long, default_value_t = 64)]
+    dimensions: usize,
+    /// Key of the hash that answers carry.
+    #[arg(long, default_value = "tidemill")]
+    hash_key: String,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failed> {
+    telemetry::init_logs("info");
+    let listener = TcpListener::bind(args.listen).map_err(|error| Failed::broken(format!("{}: {error}", args.listen)))?;
+    let config = SandboxConfig {
+        a_ms: args.a_ms,
+        b_ms: args.b_ms,
+        first_token_ms: args.first_token_ms,
+        token_ms: args.token_ms,
+        concurrency: args.concurrency,
+        dimensions: args.dimensions,
+        hash_key: args.hash_key,
+        faults: Vec::new(),
+    };
+    let server = sandbox::serve(listener, config).map_err(Failed::broken)?;
+    out::line(&format!("listening on http://{}", server.addr()));
+    signals::stop().await
+}

@@ -1,0 +1,63 @@
+//! edge: what every role does before it starts: read the configuration, open the logs, name itself.
+
+use super::RoleArgs;
+use super::out::Failed;
+use shared::broker::Broker;
+use shared::config::{self, Config};
+use shared::domain::NodeId;
+use shared::{entropy, telemetry};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// Names file, line and key.
+pub(crate) fn read_config(path: &Path) -> Result<Config, Failed> {
+    let file = path.display().to_string();
+    let yaml = std::fs::read_to_string(path).map_err(|error| Failed::refused(format!("{file}: cannot be read: {error}")))?;
+    config::parse(&yaml, &file).map_err(Failed::refused)
+}
+
+/// A role that runs apart from the others: its configuration, broker and name.
+pub(crate) struct Role {
+    pub(crate) config: Config,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) id: NodeId,
+}
+
+impl Role {
+    /// Everything that can be refused is refused here, before a port is bound.
+    pub(crate) async fn prepare(name: &str, args: &RoleArgs) -> Result<Self, Failed> {
+        let config = read_config(&args.config)?;
+        let id = node_id(name, args.id.as_deref())?;
+        let url = args.nats.clone().or_else(|| config.nats.clone());
+        let url = url.filter(|url| url != super::broker::MEMORY).ok_or_else(|| {
+            Failed::refused("roles that run apart need a NATS server between them: set `nats: { url: … }` in the file, or --nats URL")
+        })?;
+        start_logs(&config);
+        let broker = super::broker::connect(&url).await?;
+        Ok(Self { config, broker, id })
+    }
+}
+
+pub(crate) fn node_id(role: &str, given: Option<&str>) -> Result<NodeId, Failed> {
+    given.map_or_else(|| Ok(entropy::node_id(role)), |id| NodeId::parse(id).map_err(|error| Failed::refused(format!("--id: {error}"))))
+}
+
+pub(crate) fn start_logs(config: &Config) {
+    telemetry::init_logs("info");
+    for warning in &config.warnings {
+        tracing::warn!(target: "config", "{warning}");
+    }
+}
+
+/// The metrics of this process, with those of the process itself.
+pub(crate) fn registry() -> prometheus::Registry {
+    let registry = prometheus::Registry::new();
+    #[cfg(target_os = "linux")]
+    if let Err(error) = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())) {
+        tracing::debug!(%error, "the process's own metrics are not there");
+    }
+    registry
+}

@@ -1,0 +1,28 @@
+//! edge: starts the real executable with its broker and a sandbox backend, and fails a test that leaves anything behind.
+//!
+//! A test builds a [`Mill`]; its destructor asserts that nothing is in flight, queued or running any more, that every
+//! process ends by itself when asked, and that no prompt and no key stands in any log.
+
+mod ask;
+mod mill;
+mod node;
+mod probe;
+mod program;
+mod raw;
+mod report;
+mod setup;
+mod wait;
+
+pub(crate) use ask::{StreamEnd, chat, chat_stream, embed, prompt, read_stream, tag};
+pub(crate) use mill::Mill;
+pub(crate) use node::Role;
+pub(crate) use program::{Program, nats_server, node_js, python, scratch, tidemill};
+pub(crate) use raw::RawConnection;
+pub(crate) use report::report;
+pub(crate) use setup::{KEY, KEY_SMALL, Setup};
+pub(crate) use wait::until;
+
+use std::time::Duration;
+
+/// Time for anything that should happen soon: far more than a busy machine needs, so that only a defect runs into it.
+pub(crate) const SOON: Duration = Duration::from_secs(20);

@@ -1,0 +1,71 @@
+//! edge: the programs the tests drive, and how one is run to its end.
+
+use loadtest::child::Child;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The repository's scratch folder, which `tests/run --setup` fills.
+pub(crate) fn scratch() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".tidemill")
+}
+
+/// The executable under test.
+pub(crate) fn tidemill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    // What the developer's shell says must not steer a test.
+    command.env_remove("TIDEMILL_NATS_URL").env_remove("TIDEMILL_DEV_KEY").env_remove("TIDEMILL_LOG");
+    command
+}
+
+pub(crate) fn nats_server() -> PathBuf {
+    loadtest::nats::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("no nats-server: run `tests/run --setup` first")
+}
+
+/// Python with the official SDK.
+pub(crate) fn python() -> Command {
+    let python = scratch().join("venv/bin/python");
+    assert!(python.exists(), "no Python environment: run `tests/run --setup` first");
+    Command::new(python)
+}
+
+/// Node with the official SDK, which scripts load from the folder in `TIDEMILL_NODE`.
+pub(crate) fn node_js() -> Command {
+    let home = scratch().join("node");
+    assert!(home.join("node_modules/openai").exists(), "no Node SDK: run `tests/run --setup` first");
+    let mut command = Command::new("node");
+    command.env("TIDEMILL_NODE", home);
+    command
+}
+
+/// A program that is run to its end.
+pub(crate) struct Program {
+    child: Child,
+    _folder: TempDir,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Program {
+    pub(crate) fn start(name: &str, command: Command) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let child = Child::start(name, command, folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        Self { child, _folder: folder }
+    }
+
+    /// Waits for its end; one that takes longer is killed and has no code.
+    pub(crate) async fn end(mut self, within: Duration) -> Ended {
+        let waiting = tokio::task::spawn_blocking(move || {
+            let code = self.child.wait(within).and_then(|status| status.code());
+            Ended { code, out: self.child.output(), err: self.child.log() }
+        });
+        waiting.await.expect("waiting for a process does not panic")
+    }
+}

@@ -1,0 +1,126 @@
+//! edge: what a test wants started, and the configuration file that says so.
+
+use super::mill::Mill;
+use super::node::{Node, Role};
+use super::program;
+use loadtest::nats::NatsServer;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The first tenant's key. Found in a log, it fails the test.
+pub(crate) const KEY: &str = "sk-e2e-canary-first";
+/// The second tenant's key.
+pub(crate) const KEY_SMALL: &str = "sk-e2e-canary-second";
+/// What every process finds in its environment: keys stand in the configuration by reference.
+pub(super) const ENV: [(&str, &str); 2] = [("E2E_KEY", KEY), ("E2E_KEY_SMALL", KEY_SMALL)];
+
+/// A road to be started. The models: `chat`, `narrow` (one call at a time) and `embed`, all at one HTTP sandbox.
+pub(crate) struct Setup {
+    layout: Layout,
+    nats: bool,
+    sandbox: Vec<String>,
+    limits: Vec<String>,
+    backend_timeout_ms: u32,
+}
+
+enum Layout {
+    Up,
+    Cluster { ingresses: usize, schedulers: usize, workers: usize },
+}
+
+impl Mill {
+    /// All roles in one process, on the in-process broker.
+    pub(crate) fn up() -> Setup {
+        Setup { layout: Layout::Up, nats: false, sandbox: Vec::new(), limits: Vec::new(), backend_timeout_ms: 30_000 }
+    }
+
+    /// Separate processes on one nats-server.
+    pub(crate) fn cluster(ingresses: usize, schedulers: usize, workers: usize) -> Setup {
+        Setup { layout: Layout::Cluster { ingresses, schedulers, workers }, nats: true, ..Self::up() }
+    }
+}
+
+impl Setup {
+    /// On JetStream instead of the in-process broker.
+    pub(crate) fn nats(mut self) -> Self {
+        self.nats = true;
+        self
+    }
+
+    /// The sandbox's options, such as `&["--a-ms", "5"]`.
+    pub(crate) fn sandbox(mut self, args: &[&str]) -> Self {
+        self.sandbox = args.iter().map(|&arg| arg.to_owned()).collect();
+        self
+    }
+
+    /// A line of the configuration's `limits`.
+    pub(crate) fn limit(mut self, line: &str) -> Self {
+        self.limits.push(line.to_owned());
+        self
+    }
+
+    /// How long the workers wait for the backend.
+    pub(crate) fn backend_timeout_ms(mut self, ms: u32) -> Self {
+        self.backend_timeout_ms = ms;
+        self
+    }
+
+    /// Starts it all and waits until every process is ready.
+    pub(crate) async fn start(self) -> Mill {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut sandbox = Node::new(Role::Sandbox, 0, self.sandbox_args(), folder.path());
+        sandbox.launch(&[]);
+        let nats = self.start_nats(&folder).await;
+        sandbox.ready().await;
+        let config = folder.path().join("tidemill.yaml");
+        std::fs::write(&config, self.yaml(sandbox.address())).expect("the temporary folder is writable");
+        let nodes = self.nodes(&config, &nats.as_ref().map_or_else(|| "memory".to_owned(), NatsServer::url), folder.path());
+        let mut mill = Mill::new(folder, sandbox, nats, nodes);
+        mill.start().await;
+        mill
+    }
+
+    async fn start_nats(&self, folder: &TempDir) -> Option<NatsServer> {
+        if !self.nats {
+            return None;
+        }
+        let server = NatsServer::start(program::nats_server(), folder.path()).await;
+        Some(server.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn sandbox_args(&self) -> Vec<String> {
+        ["--listen", "127.0.0.1:0"].iter().map(|&arg| arg.to_owned()).chain(self.sandbox.iter().cloned()).collect()
+    }
+
+    fn nodes(&self, config: &Path, nats: &str, folder: &Path) -> Vec<Node> {
+        let node = |role: Role, index: usize| {
+            let address = if role.takes_requests() { "--listen" } else { "--metrics" };
+            let config = config.to_string_lossy();
+            let args = ["--config", &config, "--nats", nats, address, "127.0.0.1:0"];
+            Node::new(role, index, args.iter().map(|&arg| arg.to_owned()).collect(), folder)
+        };
+        let counts = match self.layout {
+            Layout::Up => vec![(Role::Up, 1)],
+            Layout::Cluster { ingresses, schedulers, workers } => {
+                vec![(Role::Worker, workers), (Role::Scheduler, schedulers), (Role::Ingress, ingresses)]
+            }
+        };
+        counts.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index))).map(|(role, i)| node(role, i)).collect()
+    }
+
+    fn yaml(&self, backend: &str) -> String {
+        let limits: String = self.limits.iter().map(|line| format!("  {line}\n")).collect();
+        let models: String = [("chat", "sequence", 256), ("narrow", "sequence", 1), ("embed", "array", 1)]
+            .map(|(name, kind, concurrency)| {
+                let timeout_ms = self.backend_timeout_ms;
+                let (url, model) = (format!("{backend}/v1"), if kind == "array" { "sandbox-embedding" } else { "sandbox-chat" });
+                format!(
+                    "  - name: {name}\n    kind: {kind}\n    backends:\n      - {{ kind: openai, url: \"{url}\", model: {model}, concurrency: {concurrency}, timeout_ms: {timeout_ms} }}\n"
+                )
+            })
+            .concat();
+        format!(
+            "limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n"
+        )
+    }
+}

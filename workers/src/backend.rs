@@ -1,0 +1,202 @@
+//! edge: one model backend. Takes a call, gives back the answer judged, or an error that already says what the caller may
+//! read and whose fault it may be.
+//!
+//! Both kinds of peer, an OpenAI-compatible server and the sandbox in this process, speak the same bodies; only what
+//! carries them differs (`response.rs`). So every check of an answer exists once, and the sandbox's faults meet it too.
+//! Dropping a call or a stream ends it at the backend at once. Nothing here retries, bisects or chooses a backend.
+
+mod answer;
+mod classify;
+mod embeddings;
+pub mod http;
+mod openai;
+mod request;
+mod response;
+mod sse;
+mod stream;
+
+pub use stream::{Event, EventStream};
+
+use crate::sandbox::Sandbox;
+use ::http::HeaderValue;
+use bytes::Bytes;
+use openai::OpenAi;
+use response::Response;
+use shared::config::{self, Target};
+use shared::domain::Operation;
+use shared::error::Failure;
+use shared::wire::Usage;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A handle to one backend. Cheap to clone; clones share connections and, for a sandbox, its simulated accelerator.
+#[derive(Clone)]
+pub struct Backend {
+    peer: Peer,
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+enum Peer {
+    OpenAi(Arc<OpenAi>),
+    Sandbox(Arc<Sandbox>),
+}
+
+/// Why a backend cannot be set up; a matter for the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("the url of backend `{0}` is not one that can be called")]
+    Url(String),
+    #[error("the key of backend `{0}` cannot stand in a header: use visible ASCII characters only")]
+    Key(String),
+    #[error("the TLS client cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// One array call: the inputs of several requests in one.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedCall<'a> {
+    /// For each request, its inputs as comma-separated raw JSON values.
+    pub inputs: &'a [Bytes],
+    /// Inputs over all requests.
+    pub count: u32,
+    /// Further JSON members without braces; may be empty. Never `input`, `model`, `encoding_format` or `user`.
+    pub params: &'a str,
+    pub traceparent: Option<&'a str>,
+}
+
+/// Exactly one vector for each input, in the order of the inputs, all of the same length, all finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    pub vectors: Vec<Vec<f32>>,
+    pub prompt_tokens: Option<u32>,
+}
+
+impl Embedded {
+    pub fn vector(&self, index: usize) -> &[f32] {
+        &self.vectors[index]
+    }
+}
+
+/// One generation.
+#[derive(Clone, Debug)]
+pub struct GenerateCall {
+    pub op: Operation,
+    /// The caller's JSON.
+    pub body: Bytes,
+    /// Where the `model` value stands in the body, quotes included. Absent: the body is parsed to find it.
+    pub model_at: Option<(u32, u32)>,
+    pub stream: bool,
+    pub traceparent: Option<Box<str>>,
+}
+
+/// What a generation gives.
+pub enum Answer {
+    /// A JSON object, byte for byte as the backend wrote it.
+    Whole { body: Bytes, usage: Option<Usage> },
+    /// The backend has said 200 and `text/event-stream`.
+    Stream(EventStream),
+}
+
+/// A call's bad end.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {detail}", failure.code)]
+pub struct BackendError {
+    /// For the caller. A rejection carries the backend's own words, which may repeat an input: show it only to the
+    /// callers of this very call.
+    pub failure: Failure,
+    pub blame: Blame,
+    /// For the log: status, kind of error. Never bodies.
+    pub detail: String,
+}
+
+/// Whose fault an error may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// One item of a batch may be at fault (rejected, crashed on, wrong count, malformed answer): bisecting finds it.
+    MaybeItem,
+    /// The backend's, whatever it was asked.
+    Backend,
+}
+
+impl Backend {
+    /// # Errors
+    /// A URL or a key that cannot be put into a request.
+    pub fn new(config: &config::Backend, client: &http::Client) -> Result<Self, BuildError> {
+        let peer = match &config.target {
+            Target::OpenAi { url, model, key } => Peer::OpenAi(Arc::new(OpenAi::new(&config.name, client, url, model, key.as_ref())?)),
+            Target::Sandbox(sandbox) => Peer::Sandbox(Sandbox::new(sandbox.clone())),
+        };
+        Ok(Self { peer, timeout: config.timeout })
+    }
+
+    /// Embeds all inputs in one call, within the backend's timeout.
+    ///
+    /// # Errors
+    /// As [`BackendError`] says; among them an answer whose count differs from `count`.
+    pub async fn embed(&self, call: EmbedCall<'_>) -> Result<Embedded, BackendError> {
+        self.within_timeout(async {
+            let body = request::embeddings(self.peer.model(), &call);
+            let response = self.peer.send(Operation::Embeddings, body, header(call.traceparent)).await?;
+            embeddings::read(&response.whole().await?, call.count)
+        })
+        .await
+    }
+
+    /// Generates once: the whole call within the backend's timeout, or, for a stream, its beginning and each further event.
+    ///
+    /// # Errors
+    /// As [`BackendError`] says.
+    pub async fn generate(&self, call: GenerateCall) -> Result<Answer, BackendError> {
+        let begun = async {
+            let body = request::generation(&call.body, call.model_at, self.peer.model())?;
+            self.peer.send(call.op, body, header(call.traceparent.as_deref())).await
+        };
+        if call.stream {
+            let events = self.within_timeout(async { begun.await?.events().await }).await?;
+            Ok(Answer::Stream(EventStream::new(events, self.timeout)))
+        } else {
+            let body = self.within_timeout(async { begun.await?.whole().await }).await?;
+            let usage = answer::usage(&body)?;
+            Ok(Answer::Whole { body, usage })
+        }
+    }
+
+    async fn within_timeout<T>(&self, exchange: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(classify::timed_out(self.timeout)),
+        }
+    }
+}
+
+impl Peer {
+    /// The model's name there, as a JSON string.
+    fn model(&self) -> &str {
+        match self {
+            Self::OpenAi(openai) => openai.model(),
+            Self::Sandbox(_) => "\"sandbox\"",
+        }
+    }
+
+    async fn send(&self, op: Operation, body: Bytes, traceparent: Option<HeaderValue>) -> Result<Response, BackendError> {
+        match self {
+            Self::OpenAi(openai) => openai.send(op, body, traceparent).await,
+            Self::Sandbox(sandbox) => Ok(sandbox.call(op, &body).await.into()),
+        }
+    }
+}
+
+/// A caller's `traceparent` that cannot stand in a header is not worth failing the call for.
+fn header(traceparent: Option<&str>) -> Option<HeaderValue> {
+    traceparent.and_then(|value| HeaderValue::from_str(value).ok())
+}
+
+impl BackendError {
+    /// The inputs of a request could not be told apart: its body is not what the ingress checked.
+    pub(crate) fn inputs_unreadable() -> Self {
+        let failure = Failure::new(shared::error::Code::Internal, "The request was damaged on its way to the worker; send it again.");
+        Self { failure, blame: Blame::MaybeItem, detail: "the inputs of a large request cannot be told apart".into() }
+    }
+}

@@ -1,0 +1,99 @@
+//! edge: a streamed answer, event by event, until `[DONE]` and not a byte less: a stream that ends before it is an error.
+
+use super::response::Body;
+use super::sse::{Item, Parser, Sse};
+use super::{BackendError, answer, classify};
+use bytes::Bytes;
+use shared::clock;
+use shared::wire::Usage;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long the end of the body may lag behind `[DONE]`: read to its end, a connection can be used again; a server that
+/// holds it open longer loses the connection instead of holding up the caller.
+const END_LAG_MAX: Duration = Duration::from_millis(20);
+
+/// One event, framed as `data: …\n\n`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub bytes: Bytes,
+    /// Of the event that carries it, when the caller asked for one.
+    pub usage: Option<Usage>,
+}
+
+/// The events of one generation. Dropping it ends the generation at the backend.
+pub struct EventStream {
+    /// `None` once there is nothing more to read; dropping it closes what was not read to its end.
+    body: Option<Box<Body>>,
+    parser: Parser,
+    is_done: bool,
+    silence_max: Duration,
+    /// When the silence that is under way has lasted too long.
+    silent_until: Option<Instant>,
+}
+
+impl EventStream {
+    pub(crate) fn new(body: Body, silence_max: Duration) -> Self {
+        Self { body: Some(Box::new(body)), parser: Parser::default(), is_done: false, silence_max, silent_until: None }
+    }
+
+    /// The next event, `[DONE]` included; `None` after that or after an error. May be dropped and asked again without loss.
+    ///
+    /// # Errors
+    /// An error event, an event that is not a JSON object, silence for longer than the backend's timeout, a broken
+    /// connection, and an end without `[DONE]`.
+    pub async fn next(&mut self) -> Option<Result<Event, BackendError>> {
+        let body = self.body.as_mut()?;
+        if self.is_done {
+            // However this ends, the answer was complete.
+            let _ = timeout(END_LAG_MAX, body.chunk()).await;
+            self.body = None;
+            return None;
+        }
+        let event = self.read().await;
+        if event.is_err() {
+            self.body = None;
+        }
+        Some(event)
+    }
+
+    async fn read(&mut self) -> Result<Event, BackendError> {
+        loop {
+            match self.parser.next().map_err(|e| classify::malformed(&e))? {
+                Some(Item::Event(event)) => {
+                    self.silent_until = None;
+                    return self.judge(event);
+                }
+                Some(Item::KeepAlive) => self.silent_until = None,
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// Reads one more piece. Only whole events and comments break the silence: a backend that drips bytes is silent.
+    async fn fill(&mut self) -> Result<(), BackendError> {
+        let silence_max = self.silence_max;
+        let until = *self.silent_until.get_or_insert_with(|| clock::instant(clock::now() + silence_max));
+        let Some(body) = self.body.as_mut() else { return Err(classify::interrupted("read after its end")) };
+        match timeout_at(until, body.chunk()).await {
+            Ok(Some(Ok(piece))) => self.parser.push(&piece),
+            Ok(Some(Err(broken))) => return Err(classify::interrupted(&broken.0)),
+            Ok(None) => return Err(classify::interrupted("ended without [DONE]")),
+            Err(_) => return Err(classify::timed_out(silence_max)),
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, event: Sse) -> Result<Event, BackendError> {
+        let data = event.data();
+        if data.as_ref() == b"[DONE]" {
+            self.is_done = true;
+            return Ok(Event { bytes: event.frame, usage: None });
+        }
+        if event.is_error {
+            return Err(answer::failed(&data));
+        }
+        let usage = answer::usage(&data)?;
+        Ok(Event { bytes: event.frame, usage })
+    }
+}

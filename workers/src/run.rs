@@ -1,0 +1,71 @@
+//! The execution of one accepted batch: claim large bodies, call the backend, answer each request, report.
+
+mod array;
+mod claim;
+mod respond;
+mod sequence;
+mod split;
+
+pub(crate) use array::run as array;
+pub(crate) use sequence::run as sequence;
+
+use crate::backend::{Backend, BackendError};
+use crate::metrics::Metrics;
+use crate::service::Executions;
+use bytes::Bytes;
+use shared::broker::Broker;
+use shared::clock::Time;
+use shared::domain::{ExecId, RequestId};
+use shared::error::{Code, Failure};
+use shared::wire::{Envelope, ItemEnd, Usage};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What every execution is given.
+pub(crate) struct Bench {
+    pub(crate) model: Box<str>,
+    pub(crate) backend_name: Box<str>,
+    pub(crate) backend: Backend,
+    /// Inputs that one array call may carry.
+    pub(crate) max_items: u32,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) executions: Executions,
+    pub(crate) metrics: Metrics,
+}
+
+/// One accepted request.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) id: RequestId,
+    pub(crate) exec: ExecId,
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) body: Bytes,
+    pub(crate) queue_ms: u32,
+    pub(crate) deadline: Time,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// How a job ended, for the report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) end: ItemEnd,
+    pub(crate) usage: Usage,
+}
+
+impl Ended {
+    const CANCELLED: Self = Self { end: ItemEnd::Cancelled, usage: Usage { input: 0, output: 0 } };
+    const FAILED: Self = Self { end: ItemEnd::Failed, usage: Usage { input: 0, output: 0 } };
+
+    const fn answered(usage: Usage) -> Self {
+        Self { end: ItemEnd::Answered, usage }
+    }
+}
+
+fn deadline_exceeded() -> Failure {
+    Failure::new(Code::DeadlineExceeded, "The deadline passed before the backend answered; allow more time for this request.")
+}
+
+/// Logs a backend's failure once, where it is handled.
+fn log(bench: &Bench, error: &BackendError) {
+    tracing::warn!(model = %bench.model, backend = %bench.backend_name, code = %error.failure.code, detail = %error.detail, "a backend call failed");
+}

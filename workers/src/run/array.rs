@@ -1,0 +1,143 @@
+//! loop: one array batch: one backend call for many requests, halved when one of them may have spoilt it.
+
+use super::split::{Groups, apportion};
+use super::{Bench, Ended, Job, claim, deadline_exceeded, log, respond};
+use crate::backend::{BackendError, Blame, EmbedCall, Embedded};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use shared::clock::{self, millis};
+use shared::error::Failure;
+use shared::wire::{ReplyHead, Usage};
+use std::future::pending;
+
+/// Runs a batch to its end: every job is answered or was cancelled.
+pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
+    let jobs = claimed(bench, jobs).await;
+    let mut groups = Groups::whole(jobs.len());
+    while let Some(range) = groups.next() {
+        let group = &jobs[range.clone()];
+        tokio::select! {
+            biased;
+            () = abandoned(group) => group.iter().for_each(|job| bench.executions.ended(job, Ended::CANCELLED)),
+            result = call(bench, group) => match result {
+                Ok(answer) => answer.send(bench, group),
+                Err(error) if error.blame == Blame::MaybeItem && groups.halve(&range) => {}
+                Err(error) => {
+                    log(bench, &error);
+                    group.iter().for_each(|job| fail(bench, job, error.failure.clone()));
+                }
+            },
+            () = expired(group) => group.iter().for_each(|job| fail(bench, job, deadline_exceeded())),
+        }
+    }
+}
+
+/// The jobs with their bodies at hand; those whose body is lost are answered here.
+async fn claimed(bench: &Bench, jobs: Vec<Job>) -> Vec<Job> {
+    let mut ready = Vec::with_capacity(jobs.len());
+    for mut job in jobs {
+        match claim::body(bench.broker.as_ref(), &job.envelope, &job.body).await {
+            Ok(body) => {
+                job.body = body;
+                ready.push(job);
+            }
+            Err(failure) => fail(bench, &job, failure),
+        }
+    }
+    ready
+}
+
+/// Resolves when nobody waits for any of the group.
+async fn abandoned(group: &[Job]) {
+    for job in group {
+        job.cancel.cancelled().await;
+    }
+}
+
+/// Resolves when the last deadline of the group has passed.
+async fn expired(group: &[Job]) {
+    match group.iter().map(|job| job.deadline).max() {
+        Some(deadline) => tokio::time::sleep_until(clock::instant(deadline)).await,
+        None => pending().await,
+    }
+}
+
+struct Answer {
+    embedded: Embedded,
+    batch_size: u32,
+    backend_ms: u32,
+}
+
+async fn call(bench: &Bench, group: &[Job]) -> Result<Answer, BackendError> {
+    let started = clock::now();
+    let batch_size = group.iter().map(|job| job.envelope.items).sum();
+    bench.metrics.inputs(&bench.model, &bench.backend_name, batch_size);
+    let embedded = match group {
+        [only] if only.envelope.items > bench.max_items => embed_in_pieces(bench, only).await,
+        _ => embed(bench, group, batch_size).await,
+    };
+    let took = clock::now().since(started);
+    let failed = embedded.as_ref().err().map(|error| error.failure.code);
+    bench.metrics.called(&bench.model, &bench.backend_name, took, failed);
+    Ok(Answer { embedded: embedded?, batch_size, backend_ms: millis(took) })
+}
+
+async fn embed(bench: &Bench, group: &[Job], count: u32) -> Result<Embedded, BackendError> {
+    let inputs: Vec<Bytes> = group.iter().map(|job| job.body.clone()).collect();
+    let first = &group[0].envelope;
+    let traceparent = if group.len() == 1 { first.traceparent.as_deref() } else { None };
+    bench.backend.embed(EmbedCall { inputs: &inputs, count, params: &first.params, traceparent }).await
+}
+
+/// A single request with more inputs than one call may carry: several calls, one answer.
+async fn embed_in_pieces(bench: &Bench, job: &Job) -> Result<Embedded, BackendError> {
+    let list = [b"[", job.body.as_ref(), b"]"].concat();
+    let inputs: Vec<&RawValue> = serde_json::from_slice(&list).map_err(|_| BackendError::inputs_unreadable())?;
+    let mut whole = Embedded { vectors: Vec::with_capacity(inputs.len()), prompt_tokens: Some(0) };
+    for piece in inputs.chunks(bench.max_items as usize) {
+        let body = piece.iter().map(|input| input.get()).collect::<Vec<_>>().join(",");
+        let count = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        let call =
+            EmbedCall { inputs: &[body.into()], count, params: &job.envelope.params, traceparent: job.envelope.traceparent.as_deref() };
+        let part = bench.backend.embed(call).await?;
+        whole.vectors.extend(part.vectors);
+        whole.prompt_tokens = whole.prompt_tokens.zip(part.prompt_tokens).map(|(sum, tokens)| sum + tokens);
+    }
+    Ok(whole)
+}
+
+impl Answer {
+    /// Each caller gets its own vectors and its share of the tokens.
+    fn send(self, bench: &Bench, group: &[Job]) {
+        let estimates: Vec<u32> = group.iter().map(|job| job.envelope.tokens_in).collect();
+        let tokens = self.embedded.prompt_tokens.map_or_else(|| estimates.clone(), |total| apportion(total, &estimates));
+        let mut vectors = self.embedded.vectors.as_slice();
+        for (job, tokens) in group.iter().zip(tokens) {
+            let (own, rest) = vectors.split_at((job.envelope.items as usize).min(vectors.len()));
+            vectors = rest;
+            if job.cancel.is_cancelled() {
+                bench.executions.ended(job, Ended::CANCELLED);
+                continue;
+            }
+            let body = respond::embeddings(own, job.envelope.encoding, &job.envelope.model, tokens);
+            let usage = Usage { input: tokens, output: 0 };
+            let head = ReplyHead {
+                backend: bench.backend_name.clone(),
+                batch_size: self.batch_size,
+                queue_ms: job.queue_ms,
+                backend_ms: self.backend_ms,
+            };
+            bench.executions.answer(job, head, &body, usage);
+            bench.executions.ended(job, Ended::answered(usage));
+        }
+    }
+}
+
+fn fail(bench: &Bench, job: &Job, failure: Failure) {
+    if job.cancel.is_cancelled() {
+        bench.executions.ended(job, Ended::CANCELLED);
+    } else {
+        bench.executions.fail(job, 0, failure);
+        bench.executions.ended(job, Ended::FAILED);
+    }
+}

@@ -1,0 +1,219 @@
+//! loop: the worker's process: takes dispatches, accepts what it has room for, runs it, and says what it has.
+
+mod executions;
+mod intake;
+
+pub(crate) use executions::Executions;
+
+use crate::backend::{Backend, BuildError, http};
+use crate::metrics::Metrics;
+use crate::table::Table;
+use bytes::Bytes;
+use intake::{Intake, Served};
+use shared::broker::{ACK_WAIT_DEFERRED, AckToken, Address, Broker, BrokerError, Inbox};
+use shared::clock;
+use shared::config::{Config, Model};
+use shared::domain::{NodeId, Token};
+use shared::outbox::Outbox;
+use shared::task::{self, Guarded};
+use shared::wire::{BackendCredit, Heartbeat, Held, ModelCredit, ToIngress, decode};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Credit older than 1.5 s counts for nothing, so it is said again well before.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// How often what runs is named to the ingresses that wait for it, and what it must be older than.
+const HELD_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a drain looks whether everything has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Backend(#[from] BuildError),
+    #[error("a metric could not be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("model `{0}` is not in the configuration: name models that are")]
+    UnknownModel(String),
+}
+
+/// What the tasks of one worker share. A blocking mutex guards the table: held for a look-up, never across an await.
+pub(crate) struct Shop {
+    pub(crate) id: NodeId,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) outbox: Outbox,
+    pub(crate) metrics: Metrics,
+    served: HashMap<Token, Served>,
+    table: Mutex<Table>,
+}
+
+impl Shop {
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running worker. Dropping it stops it at once; [`Worker::drain`] lets it finish first.
+pub struct Worker {
+    shop: Arc<Shop>,
+    _tasks: Vec<Guarded>,
+}
+
+impl Worker {
+    /// Connects the backends of `models` (all when `None`), listens, and announces its credit.
+    ///
+    /// # Errors
+    /// A model that is not configured, a backend that cannot be set up, a broker that cannot be listened to.
+    pub async fn start(
+        config: &Config,
+        models: Option<&[String]>,
+        broker: Arc<dyn Broker>,
+        id: NodeId,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
+        let client = http::Client::new()?;
+        let mut served = HashMap::new();
+        for model in chosen(config, models)? {
+            served.insert(model.token.clone(), Served::new(model, &client)?);
+        }
+        let outbox = Outbox::new(Arc::clone(&broker));
+        let metrics = Metrics::new(registry)?;
+        let shop = Arc::new(Shop { id: id.clone(), broker: Arc::clone(&broker), outbox, metrics, served, table: Mutex::default() });
+        let work = broker.listen(&Address::Worker(id)).await?;
+        let heartbeats = broker.listen(&Address::Heartbeats).await?;
+        let cancels = broker.listen(&Address::Cancels).await?;
+        let tasks = vec![
+            task::spawn_guarded("worker intake", Intake::new(Arc::clone(&shop)).run(work)),
+            task::spawn_guarded("worker cancels", hear_cancels(Arc::clone(&shop), cancels)),
+            task::spawn_guarded("worker heartbeats", hear_heartbeats(Arc::clone(&shop), heartbeats)),
+            task::spawn_guarded("worker credit", announce_credit(Arc::clone(&shop))),
+            task::spawn_guarded("worker held", announce_held(Arc::clone(&shop))),
+            task::spawn_guarded("worker renewals", renew_acks(Arc::clone(&shop))),
+        ];
+        Ok(Self { shop, _tasks: tasks })
+    }
+
+    /// Takes nothing new, finishes what runs, at most until `limit`, and says goodbye.
+    pub async fn drain(self, limit: Duration) {
+        self.shop.table().drain();
+        announce(&self.shop);
+        let finished = async {
+            while self.shop.table().len() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(limit, finished).await.is_err() {
+            tracing::warn!(running = self.shop.table().len(), "the drain deadline passed; what still runs is dropped");
+        }
+        let leaving = Heartbeat::Leaving { id: self.shop.id.clone() };
+        self.shop.outbox.post(Address::Heartbeats, &leaving, Bytes::new());
+        self.shop.outbox.flushed().await;
+    }
+}
+
+fn chosen<'a>(config: &'a Config, names: Option<&[String]>) -> Result<Vec<&'a Model>, StartError> {
+    match names {
+        None => Ok(config.models.iter().collect()),
+        Some(names) => names.iter().map(|name| config.model(name).ok_or_else(|| StartError::UnknownModel(name.clone()))).collect(),
+    }
+}
+
+async fn hear_cancels(shop: Arc<Shop>, mut inbox: Box<dyn Inbox>) {
+    while let Some(frame) = inbox.next().await {
+        for part in decode(&frame).unwrap_or_default() {
+            if let Ok(shared::wire::Cancel { ids, exec }) = part.decode() {
+                shop.table().cancel(clock::now(), &ids, exec);
+            }
+        }
+    }
+}
+
+async fn hear_heartbeats(shop: Arc<Shop>, mut inbox: Box<dyn Inbox>) {
+    while let Some(frame) = inbox.next().await {
+        for part in decode(&frame).unwrap_or_default() {
+            match part.decode() {
+                Ok(Heartbeat::Ingress { id }) => shop.table().ingress_seen(clock::now(), id),
+                Ok(Heartbeat::Probe { .. }) => announce(&shop),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn announce_credit(shop: Arc<Shop>) {
+    let mut tick = tokio::time::interval(HEARTBEAT);
+    loop {
+        tick.tick().await;
+        shop.table().cancel_orphans(clock::now());
+        announce(&shop);
+    }
+}
+
+/// Says what this worker can take and what it runs. One that drains can take nothing.
+fn announce(shop: &Shop) {
+    let (models, running) = {
+        let table = shop.table();
+        let is_draining = table.is_draining();
+        let models = shop.served.iter().map(|(token, served)| ModelCredit {
+            model: token.clone(),
+            kind: served.kind,
+            backends: served.backends.iter().map(|(credit, _)| offer(credit, is_draining)).collect(),
+            running: table.running(token),
+        });
+        (models.collect(), table.len())
+    };
+    shop.metrics.running(running);
+    shop.outbox.post(Address::Heartbeats, &Heartbeat::Worker { id: shop.id.clone(), models }, Bytes::new());
+}
+
+fn offer(credit: &BackendCredit, is_draining: bool) -> BackendCredit {
+    let concurrency = if is_draining { 0 } else { credit.concurrency };
+    BackendCredit { concurrency, ..credit.clone() }
+}
+
+async fn announce_held(shop: Arc<Shop>) {
+    let mut tick = tokio::time::interval(HELD_EVERY);
+    loop {
+        tick.tick().await;
+        let held = shop.table().held(clock::now().saturating_sub(HELD_EVERY));
+        for (ingress, ids) in held {
+            let message = ToIngress::Held(Held { from: shop.id.clone(), ids, passed: Vec::new() });
+            shop.outbox.post(Address::Ingress(ingress), &message, Bytes::new());
+        }
+    }
+}
+
+/// Keeps the deferred lanes' deliveries with this worker while it runs them.
+async fn renew_acks(shop: Arc<Shop>) {
+    let mut tick = tokio::time::interval(ACK_WAIT_DEFERRED / 3);
+    loop {
+        tick.tick().await;
+        let tokens = shop.table().ack_tokens();
+        for token in tokens {
+            if let Err(error) = shop.broker.renew(&AckToken(token)).await {
+                tracing::debug!(%error, "a delivery was not renewed");
+            }
+        }
+    }
+}
+
+impl Served {
+    fn new(model: &Model, client: &http::Client) -> Result<Self, BuildError> {
+        let mut backends = Vec::with_capacity(model.backends.len());
+        for config in &model.backends {
+            let credit = BackendCredit {
+                name: config.name.as_str().into(),
+                concurrency: config.concurrency,
+                tokens: config.tokens_max,
+                shared: !config.per_worker,
+            };
+            backends.push((credit, Backend::new(config, client)?));
+        }
+        Ok(Self { name: model.name.as_str().into(), kind: model.kind, max_items: model.batching.max_items, backends })
+    }
+}

@@ -1,0 +1,84 @@
+//! edge: what an execution says to the outside: parts of the answer to the ingress, the end to the scheduler and the lane.
+
+use super::Shop;
+use crate::run::{Ended, Job};
+use bytes::Bytes;
+use shared::broker::{AckToken, Address};
+use shared::error::Failure;
+use shared::task;
+use shared::wire::{ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
+use std::sync::Arc;
+
+/// A part of an answer is at most this large, so that it fits a frame with its head.
+const PART_BYTES_MAX: usize = 512 * 1024;
+
+#[derive(Clone)]
+pub(crate) struct Executions {
+    shop: Arc<Shop>,
+}
+
+impl Executions {
+    pub(super) const fn new(shop: Arc<Shop>) -> Self {
+        Self { shop }
+    }
+
+    /// Sends a whole answer, in as many parts as it needs.
+    pub(crate) fn answer(&self, job: &Job, head: ReplyHead, body: &Bytes, usage: Usage) {
+        let mut head = Some(head);
+        let mut rest = body.clone();
+        let mut part = 0;
+        while rest.len() > PART_BYTES_MAX {
+            self.part(job, part, head.take(), rest.split_to(PART_BYTES_MAX));
+            part += 1;
+        }
+        let reply = Reply { last: true, usage: Some(usage), head: head.map(Box::new), ..reply(job, part) };
+        self.send(job, reply, rest);
+    }
+
+    /// Sends one piece of a stream.
+    pub(crate) fn part(&self, job: &Job, part: u32, head: Option<ReplyHead>, bytes: Bytes) {
+        self.send(job, Reply { head: head.map(Box::new), ..reply(job, part) }, bytes);
+    }
+
+    /// Ends a stream.
+    pub(crate) fn last_part(&self, job: &Job, part: u32, usage: Option<Usage>) {
+        self.send(job, Reply { last: true, usage, ..reply(job, part) }, Bytes::new());
+    }
+
+    /// Ends an answer badly; `part` is the number of parts that went before.
+    pub(crate) fn fail(&self, job: &Job, part: u32, failure: Failure) {
+        self.send(job, Reply { last: true, failure: Some(Box::new(failure)), ..reply(job, part) }, Bytes::new());
+    }
+
+    fn send(&self, job: &Job, reply: Reply, bytes: Bytes) {
+        self.shop.outbox.post(Address::Ingress(job.envelope.ingress.clone()), &ToIngress::Reply(reply), bytes);
+    }
+
+    /// The execution has ended, and its answer has been handed over: frees the credit and gives up the delivery.
+    pub(crate) fn ended(&self, job: &Job, ended: Ended) {
+        let Some(entry) = self.shop.table().end(job.id, job.exec) else { return };
+        let item = ItemDone { id: job.id, end: ended.end, usage: ended.usage };
+        for report in entry.reports {
+            let (worker, model) = (self.shop.id.clone(), entry.model.clone());
+            let done = ToScheduler::Done { worker, model, batch: report.batch, items: vec![item] };
+            self.shop.outbox.post(Address::Scheduler(report.scheduler), &done, Bytes::new());
+        }
+        if let Some(token) = entry.ack {
+            self.ack(AckToken(token));
+        }
+    }
+
+    fn ack(&self, token: AckToken) {
+        let shop = Arc::clone(&self.shop);
+        task::spawn("deferred ack", async move {
+            shop.outbox.flushed().await; // The answer goes first.
+            if let Err(error) = shop.broker.ack_verified(&token).await {
+                tracing::warn!(%error, "a finished delivery was not acked; it may run again");
+            }
+        });
+    }
+}
+
+const fn reply(job: &Job, part: u32) -> Reply {
+    Reply { id: job.id, exec: Some(job.exec), part, last: false, head: None, failure: None, usage: None }
+}

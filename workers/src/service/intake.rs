@@ -1,0 +1,166 @@
+//! loop: each dispatch is accepted or refused at once; what is accepted runs in a task of its own.
+
+use super::Shop;
+use crate::backend::Backend;
+use crate::run::{self, Bench, Job};
+use crate::table::{Entry, Report};
+use bytes::Bytes;
+use shared::broker::{Address, Inbox};
+use shared::clock;
+use shared::domain::{ModelKind, NodeId};
+use shared::entropy;
+use shared::task;
+use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, RefuseReason, ToScheduler, ToWorker, decode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A model as this worker serves it.
+pub(super) struct Served {
+    pub(super) name: Box<str>,
+    pub(super) kind: ModelKind,
+    pub(super) max_items: u32,
+    pub(super) backends: Vec<(BackendCredit, Backend)>,
+}
+
+pub(super) struct Intake {
+    shop: Arc<Shop>,
+}
+
+impl Intake {
+    pub(super) const fn new(shop: Arc<Shop>) -> Self {
+        Self { shop }
+    }
+
+    pub(super) async fn run(self, mut inbox: Box<dyn Inbox>) {
+        while let Some(frame) = inbox.next().await {
+            match decode(&frame) {
+                Ok(parts) => parts.iter().for_each(|part| self.take(part)),
+                Err(error) => tracing::warn!(%error, "a dispatch cannot be read"),
+            }
+        }
+    }
+
+    fn take(&self, part: &Part) {
+        match part.decode() {
+            Ok(ToWorker::Dispatch(dispatch)) => self.dispatched(dispatch, &part.body),
+            Err(error) => tracing::warn!(%error, "a dispatch cannot be read"),
+        }
+    }
+
+    fn dispatched(&self, dispatch: Dispatch, body: &Bytes) {
+        match self.accept(&dispatch, body) {
+            Ok((bench, jobs)) => {
+                let (worker, model, batch) = (self.shop.id.clone(), dispatch.model, dispatch.batch);
+                self.answer(dispatch.scheduler, &ToScheduler::Accept { worker, model, batch });
+                if !jobs.is_empty() {
+                    execute(Arc::clone(&self.shop), bench, jobs);
+                }
+            }
+            Err(reason) => {
+                let (worker, model, batch) = (self.shop.id.clone(), dispatch.model, dispatch.batch);
+                self.answer(dispatch.scheduler, &ToScheduler::Refuse { worker, model, batch, reason });
+            }
+        }
+    }
+
+    fn answer(&self, scheduler: NodeId, message: &ToScheduler) {
+        self.shop.outbox.post(Address::Scheduler(scheduler), message, Bytes::new());
+    }
+
+    /// Enters what is new into the table; what already runs here is joined.
+    fn accept(&self, dispatch: &Dispatch, body: &Bytes) -> Result<(Bench, Vec<Job>), RefuseReason> {
+        let served = self.shop.served.get(&dispatch.model).ok_or(RefuseReason::UnknownModel)?;
+        let backend = served.backends.iter().find(|(credit, _)| credit.name == dispatch.backend);
+        let (credit, backend) = backend.ok_or(RefuseReason::UnknownModel)?;
+        let mut table = self.shop.table();
+        let all_run_here = dispatch.items.iter().all(|item| table.is_running(item.id));
+        if !all_run_here {
+            table.admit(&dispatch.model, dispatch.revision, &dispatch.backend, credit.concurrency)?;
+        }
+        let mut jobs = Vec::with_capacity(dispatch.items.len());
+        let mut at = 0;
+        for item in &dispatch.items {
+            let end = (at + item.body_len as usize).min(body.len());
+            let report = Report { scheduler: dispatch.scheduler.clone(), batch: dispatch.batch };
+            if !table.join(item.id, report.clone())
+                && let Some((job, entry)) = unpack(dispatch, item, body.slice(at..end), report)
+            {
+                table.start(item.id, entry);
+                jobs.push(job);
+            }
+            at = end;
+        }
+        if !jobs.is_empty() {
+            table.call_started(&dispatch.model, &dispatch.backend);
+        }
+        drop(table);
+        let bench = Bench {
+            model: served.name.clone(),
+            backend_name: dispatch.backend.clone(),
+            backend: backend.clone(),
+            max_items: served.max_items,
+            broker: Arc::clone(&self.shop.broker),
+            executions: super::Executions::new(Arc::clone(&self.shop)),
+            metrics: self.shop.metrics.clone(),
+        };
+        Ok((bench, jobs))
+    }
+}
+
+fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, report: Report) -> Option<(Job, Entry)> {
+    let envelope: Envelope = match (Part { head: item.envelope.clone(), body: Bytes::new() }).decode() {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            tracing::error!(%error, "a request cannot be read and is dropped"); // The scheduler read the same bytes.
+            return None;
+        }
+    };
+    let (exec, cancel, now) = (entropy::exec_id(), CancellationToken::new(), clock::now());
+    let entry = Entry {
+        exec,
+        model: dispatch.model.clone(),
+        lane: envelope.lane,
+        ingress: envelope.ingress.clone(),
+        since: now,
+        cancel: cancel.clone(),
+        reports: vec![report],
+        ack: item.ack.clone(),
+    };
+    let deadline = now + Duration::from_millis(u64::from(item.remaining_ms));
+    let job = Job { id: item.id, exec, envelope: Arc::new(envelope), body, queue_ms: item.queue_ms, deadline, cancel };
+    Some((job, entry))
+}
+
+fn execute(shop: Arc<Shop>, bench: Bench, jobs: Vec<Job>) {
+    task::spawn("execution", async move {
+        let Some(first) = jobs.first() else { return };
+        let model = shared::domain::Token::of_model(&first.envelope.model);
+        let _call = Call { shop, model, backend: bench.backend_name.clone(), left: jobs.iter().map(|job| (job.id, job.exec)).collect() };
+        if first.envelope.op.kind() == ModelKind::Array {
+            run::array(&bench, jobs).await;
+        } else {
+            for job in jobs {
+                run::sequence(&bench, job).await;
+            }
+        }
+    });
+}
+
+/// A call in flight. Its place is free when this is dropped, and nothing of it stays in the table, whatever happened.
+struct Call {
+    shop: Arc<Shop>,
+    model: shared::domain::Token,
+    backend: Box<str>,
+    left: Vec<(shared::domain::RequestId, shared::domain::ExecId)>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut table = self.shop.table();
+        table.call_ended(&self.model, &self.backend);
+        for (id, exec) in &self.left {
+            table.end(*id, *exec);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! core: what a worker runs: who may dispatch to it, what it has accepted, and what was cancelled.
+
+use shared::clock::Time;
+use shared::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
+use shared::tombstones::Tombstones;
+use shared::wire::{RefuseReason, Running};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// An ingress that was heard and has been silent this long waits for nothing any more.
+const INGRESS_SILENT: Duration = Duration::from_secs(5);
+
+/// Dispatches of one request that are answered for: the first, and those of owners that came later.
+const REPORTS_MAX: usize = 8;
+
+/// Whom to tell when an execution ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) scheduler: NodeId,
+    pub(crate) batch: BatchId,
+}
+
+/// One request in execution.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) exec: ExecId,
+    pub(crate) model: Token,
+    pub(crate) lane: Lane,
+    pub(crate) ingress: NodeId,
+    pub(crate) since: Time,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) reports: Vec<Report>,
+    /// The deferred lanes' ack token, renewed while this runs.
+    pub(crate) ack: Option<Box<str>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    running: HashMap<RequestId, Entry>,
+    /// Calls in flight by model and backend.
+    calls: HashMap<(Token, Box<str>), u32>,
+    /// The newest lease revision seen of each model: older owners are refused.
+    fences: HashMap<Token, u64>,
+    cancelled: Tombstones,
+    ingresses: HashMap<NodeId, Time>,
+    draining: bool,
+}
+
+impl Table {
+    /// Whether a batch of an owner at `revision` may start a call at a backend of `concurrency`.
+    pub(crate) fn admit(&mut self, model: &Token, revision: u64, backend: &str, concurrency: u32) -> Result<(), RefuseReason> {
+        let newest = self.fences.entry(model.clone()).or_default();
+        if revision < *newest {
+            return Err(RefuseReason::Fenced);
+        }
+        *newest = revision;
+        if self.draining {
+            return Err(RefuseReason::Draining);
+        }
+        if self.calls_in_flight(model, backend) >= concurrency {
+            return Err(RefuseReason::Busy);
+        }
+        Ok(())
+    }
+
+    fn calls_in_flight(&self, model: &Token, backend: &str) -> u32 {
+        self.calls.get(&(model.clone(), backend.into())).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn call_started(&mut self, model: &Token, backend: &str) {
+        *self.calls.entry((model.clone(), backend.into())).or_default() += 1;
+    }
+
+    pub(crate) fn call_ended(&mut self, model: &Token, backend: &str) {
+        if let Some(calls) = self.calls.get_mut(&(model.clone(), backend.into())) {
+            *calls = calls.saturating_sub(1);
+        }
+    }
+
+    /// A second dispatch of a request that runs here is answered by the execution that runs. False: it does not.
+    pub(crate) fn join(&mut self, id: RequestId, report: Report) -> bool {
+        let Some(entry) = self.running.get_mut(&id) else { return false };
+        if entry.reports.len() < REPORTS_MAX && !entry.reports.contains(&report) {
+            entry.reports.push(report);
+        }
+        true
+    }
+
+    pub(crate) fn is_running(&self, id: RequestId) -> bool {
+        self.running.contains_key(&id)
+    }
+
+    /// Enters an execution. One that was cancelled before it came is cancelled from the start.
+    pub(crate) fn start(&mut self, id: RequestId, entry: Entry) {
+        if self.cancelled.contains(id) {
+            entry.cancel.cancel();
+        }
+        self.running.insert(id, entry);
+    }
+
+    pub(crate) fn end(&mut self, id: RequestId, exec: ExecId) -> Option<Entry> {
+        if self.running.get(&id).is_none_or(|entry| entry.exec != exec) {
+            return None;
+        }
+        self.running.remove(&id)
+    }
+
+    /// Cancels requests, or only one execution of them.
+    pub(crate) fn cancel(&mut self, now: Time, ids: &[RequestId], exec: Option<ExecId>) {
+        for id in ids {
+            if exec.is_none() {
+                self.cancelled.insert(*id, now);
+            }
+            if let Some(entry) = self.running.get(id).filter(|entry| exec.is_none_or(|exec| exec == entry.exec)) {
+                entry.cancel.cancel();
+            }
+        }
+        self.cancelled.sweep(now);
+    }
+
+    pub(crate) fn ingress_seen(&mut self, now: Time, ingress: NodeId) {
+        self.ingresses.insert(ingress, now);
+    }
+
+    /// Cancels what dead ingresses asked for: their callers are gone with them.
+    pub(crate) fn cancel_orphans(&mut self, now: Time) {
+        let (silent, live) = self.ingresses.drain().partition(|(_, seen): &(_, Time)| now.since(*seen) >= INGRESS_SILENT);
+        self.ingresses = live;
+        let silent: HashMap<NodeId, Time> = silent;
+        let orphans = self.running.values().filter(|entry| !entry.lane.is_deferred() && silent.contains_key(&entry.ingress));
+        orphans.for_each(|entry| entry.cancel.cancel());
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(crate) fn running(&self, model: &Token) -> Vec<Running> {
+        let of_model = self.running.iter().filter(|(_, entry)| entry.model == *model);
+        of_model.map(|(id, entry)| Running { id: *id, exec: entry.exec, lane: entry.lane }).collect()
+    }
+
+    /// Requests that began at or before `before`, by the ingress that waits for them.
+    pub(crate) fn held(&self, before: Time) -> HashMap<NodeId, Vec<RequestId>> {
+        let mut held: HashMap<NodeId, Vec<RequestId>> = HashMap::new();
+        for (id, entry) in self.running.iter().filter(|(_, entry)| entry.since <= before) {
+            held.entry(entry.ingress.clone()).or_default().push(*id);
+        }
+        held
+    }
+
+    /// The ack tokens of deferred work in execution.
+    pub(crate) fn ack_tokens(&self) -> Vec<Box<str>> {
+        self.running.values().filter_map(|entry| entry.ack.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::entropy;
+
+    fn model() -> Token {
+        Token::of_model("m")
+    }
+
+    fn report(batch: u64) -> Report {
+        Report { scheduler: NodeId::parse("s").unwrap(), batch: BatchId(batch) }
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            exec: entropy::exec_id(),
+            model: model(),
+            lane: Lane::Interactive,
+            ingress: NodeId::parse("i").unwrap(),
+            since: Time::ZERO,
+            cancel: CancellationToken::new(),
+            reports: vec![report(1)],
+            ack: None,
+        }
+    }
+
+    #[test]
+    fn an_older_owner_is_refused() {
+        let mut table = Table::default();
+        assert_eq!(table.admit(&model(), 5, "b", 1), Ok(()));
+        assert_eq!(table.admit(&model(), 4, "b", 1), Err(RefuseReason::Fenced));
+        assert_eq!(table.admit(&model(), 6, "b", 1), Ok(()));
+    }
+
+    #[test]
+    fn no_more_calls_start_than_the_backend_takes() {
+        let mut table = Table::default();
+        table.call_started(&model(), "b");
+        assert_eq!(table.admit(&model(), 1, "b", 1), Err(RefuseReason::Busy));
+        assert_eq!(table.admit(&model(), 1, "other", 1), Ok(()));
+        table.call_ended(&model(), "b");
+        assert_eq!(table.admit(&model(), 1, "b", 1), Ok(()));
+    }
+
+    #[test]
+    fn a_second_dispatch_joins_the_execution_that_runs() {
+        let mut table = Table::default();
+        let (id, running) = (entropy::request_id(), entry());
+        let exec = running.exec;
+        assert!(!table.join(id, report(1)));
+        table.start(id, running);
+        assert!(table.join(id, report(2)));
+        let ended = table.end(id, exec).unwrap();
+        assert_eq!(ended.reports, [report(1), report(2)]);
+        assert!(table.end(id, exec).is_none(), "an execution ends once");
+    }
+
+    #[test]
+    fn a_cancel_that_comes_before_its_request_is_remembered() {
+        let mut table = Table::default();
+        let (id, running) = (entropy::request_id(), entry());
+        let cancel = running.cancel.clone();
+        table.cancel(Time::ZERO, &[id], None);
+        table.start(id, running);
+        assert!(cancel.is_cancelled());
+    }
+
+    #[test]
+    fn cancelling_another_execution_leaves_this_one_alone() {
+        let mut table = Table::default();
+        let (id, running) = (entropy::request_id(), entry());
+        let (exec, cancel) = (running.exec, running.cancel.clone());
+        table.start(id, running);
+        table.cancel(Time::ZERO, &[id], Some(entropy::exec_id()));
+        assert!(!cancel.is_cancelled());
+        table.cancel(Time::ZERO, &[id], Some(exec));
+        assert!(cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_dead_ingresss_work_is_cancelled_and_a_living_ones_is_not() {
+        let mut table = Table::default();
+        let running = entry();
+        let (ingress, cancel) = (running.ingress.clone(), running.cancel.clone());
+        table.start(entropy::request_id(), running);
+        table.ingress_seen(Time::ZERO, ingress.clone());
+        table.cancel_orphans(Time::from_millis(4_900));
+        assert!(!cancel.is_cancelled());
+        table.cancel_orphans(Time::from_millis(5_000));
+        assert!(cancel.is_cancelled());
+    }
+}
