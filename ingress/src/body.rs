@@ -11,6 +11,9 @@ use shared::error::{Code, Failure};
 use std::time::Duration;
 use tokio::time::{timeout, timeout_at};
 
+/// No body is larger, whatever the configuration says: places in it are told in 32 bits, with room to spare.
+const BODY_BYTES_CEILING: usize = 1 << 30;
+
 /// Bytes, and time, spent on the rest of a body that is already refused. Closing on a caller that still sends would
 /// reset the connection, and the refusal would be lost with it.
 const DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -21,26 +24,27 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// `body_too_large`; `request_timeout` when it has not arrived by the body's or the request's deadline.
 pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits, deadline: Time) -> Result<Bytes, Failure> {
+    let bytes_max = limits.body_bytes_max.min(BODY_BYTES_CEILING);
     let declared = headers::content_length(headers).unwrap_or(0);
-    if usize::try_from(declared).map_or(true, |bytes| bytes > limits.body_bytes_max) {
+    if usize::try_from(declared).map_or(true, |bytes| bytes > bytes_max) {
         discard(headers, body).await;
-        return Err(too_large(limits));
+        return Err(too_large(bytes_max));
     }
     let until = deadline.min(clock::now() + Duration::from_millis(limits.body_timeout_ms));
-    let whole = Limited::new(&mut body, limits.body_bytes_max).collect();
+    let whole = Limited::new(&mut body, bytes_max).collect();
     match timeout_at(clock::instant(until), whole).await {
         Err(_) => Err(Failure::new(Code::RequestTimeout, "The body did not arrive in time: send it faster, or less of it")),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(headers, body).await;
-            Err(too_large(limits))
+            Err(too_large(bytes_max))
         }
         Ok(Err(_)) => Err(Failure::new(Code::InvalidJson, "The body broke off: send it whole")),
     }
 }
 
-fn too_large(limits: &Limits) -> Failure {
-    Failure::new(Code::BodyTooLarge, format!("The body is larger than {} bytes: split the request", limits.body_bytes_max))
+fn too_large(bytes_max: usize) -> Failure {
+    Failure::new(Code::BodyTooLarge, format!("The body is larger than {bytes_max} bytes: split the request"))
 }
 
 /// Reads on past a body nobody wants, unless its sender waits to be asked for it.

@@ -5,8 +5,10 @@
 
 mod callers;
 
-use crate::harness::{KEY, Mill, Role, SOON, report, until};
+use crate::harness::{KEY, Mill, Role, SOON, StreamEnd, chat, prompt, read_stream, report, tag, until};
 use callers::{Callers, Side};
+use loadtest::client::{Event, Opened};
+use serde_json::json;
 use std::time::Duration;
 
 /// Time for the road to heal: leases of 3 s, a stream made anew, and a machine that does much else.
@@ -15,6 +17,9 @@ const HEALS_WITHIN: Duration = Duration::from_secs(60);
 const ANSWERS_AFTER: u64 = 40;
 /// How often a kill may miss: a worker that ran nothing in that moment proves nothing.
 const KILLS_MAX: usize = 10;
+
+/// Words of a stream that runs long enough to be killed in its middle.
+const LONG_STREAM_WORDS: u32 = 400;
 
 struct Trial {
     mill: Mill,
@@ -25,7 +30,7 @@ struct Trial {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_process_is_missed_when_it_is_killed_under_load() {
     let mill =
-        Mill::cluster(2, 2, 3).sandbox(&["--a-ms", "5", "--b-ms", "0.15", "--first-token-ms", "20", "--token-ms", "5"]).start().await;
+        Mill::cluster(2, 2, 3).sandbox(&["--a-ms", "5", "--b-ms", "0.15", "--first-token-ms", "20", "--token-ms", "20"]).start().await;
     let callers = Callers::start(&mill.client_of(0, KEY), &mill.client_of(1, KEY), &mill.backend()).await;
     let mut trial = Trial { mill, callers, told: String::new() };
     trial.carries_load("at the start").await;
@@ -36,6 +41,35 @@ async fn no_process_is_missed_when_it_is_killed_under_load() {
     let outcome = trial.callers.stop().await;
     report("kills", &format!("{}{outcome}", trial.told));
     assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stream_that_had_begun_says_that_its_worker_died() {
+    let mut mill = Mill::cluster(1, 1, 1).sandbox(&["--token-ms", "20"]).start().await;
+    let text = prompt("interrupted");
+    let body =
+        json!({ "model": "chat", "stream": true, "max_tokens": LONG_STREAM_WORDS, "messages": [{ "role": "user", "content": text }] });
+    let Opened::Events(mut events) = mill.client().stream("/v1/chat/completions", body.to_string()).await.expect("an answer") else {
+        panic!("no stream was opened");
+    };
+    assert!(matches!(events.next().await, Ok(Event::Data(_))), "it has begun");
+    mill.kill(Role::Worker, 0);
+    let streamed = tokio::time::timeout(HEALS_WITHIN, read_stream(events)).await.expect("a caller is not left waiting");
+    assert!(matches!(&streamed.end, StreamEnd::Error(code) if !code.is_empty()), "{streamed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_had_not_begun_comes_from_the_next_worker() {
+    let mut mill = Mill::cluster(1, 1, 1).start().await;
+    let text = prompt("[[delay:3000]] begun again");
+    let client = mill.client();
+    let (answer, ()) = tokio::join!(client.post("/v1/chat/completions", chat("chat", &text)), async {
+        until("the request runs", SOON, async || mill.stats().await["running"] == 1).await;
+        mill.kill(Role::Worker, 0);
+        mill.restart(Role::Worker, 0).await;
+    });
+    let answer = answer.expect("an answer");
+    assert!(answer.status == 200 && answer.text().contains(&tag(&text)), "{} {}", answer.status, answer.text());
 }
 
 impl Trial {
@@ -50,12 +84,13 @@ impl Trial {
     async fn kill_a_worker_in_mid_batch(&mut self) {
         for attempt in 0..KILLS_MAX {
             let worker = attempt % 3;
-            until("the workers are busy", SOON, async || self.mill.stats().await["running"].as_u64() >= Some(3)).await;
             let aborted = self.aborted().await;
             self.mill.kill(Role::Worker, worker);
             self.carries_load("after a worker was killed").await;
             self.mill.restart(Role::Worker, worker).await;
-            if self.aborted().await > aborted {
+            let calls = self.aborted().await - aborted;
+            self.told.push_str(&format!("the killed worker ran {calls} calls\n"));
+            if calls > 0 {
                 return;
             }
         }

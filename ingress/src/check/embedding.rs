@@ -153,7 +153,6 @@ impl<'a> Inputs<'a> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn malformed(_: serde_json::Error) -> Failure {
     invalid("input", &format!("{INPUT_IS}; none of them empty"))
 }

@@ -61,7 +61,7 @@ impl<'a> Members<'a> {
     pub(super) fn span(&self, value: &RawValue) -> (u32, u32) {
         let start = value.get().as_ptr().addr() - self.text.as_ptr().addr();
         let end = start + value.get().len();
-        let offset = |at: usize| u32::try_from(at).expect("a body is limited far below 4 GiB");
+        let offset = |at: usize| u32::try_from(at).expect("a body is at most 1 GiB");
         (offset(start), offset(end))
     }
 

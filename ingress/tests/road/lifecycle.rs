@@ -6,8 +6,10 @@ use shared::broker::memory::MemoryBroker;
 use shared::broker::{Address, Broker};
 use shared::domain::NodeId;
 use shared::entropy::exec_id;
-use shared::wire::{Heartbeat, encode_one};
+use shared::wire::{Cancel, Heartbeat, Reply, ToIngress, decode, encode_one};
 use std::sync::atomic::Ordering;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn readiness_follows_the_broker_and_liveness_does_not() {
@@ -61,35 +63,34 @@ async fn a_drain_finishes_what_runs_takes_nothing_new_and_says_goodbye() {
     let mut body = soon(call).await.unwrap().into_body();
     assert_eq!(chunk(&mut body).await.unwrap(), "data: 1\n\n");
 
-    let Stand { ingress, http, broker, id, mut heartbeats, addr, .. } = stand;
+    let mut idle = TcpStream::connect(stand.addr).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+
+    let Stand { ingress, http, broker, id, mut heartbeats, .. } = stand;
+    let beat: Heartbeat = decode(&soon(heartbeats.next()).await.unwrap()).unwrap()[0].decode().unwrap();
+    assert_eq!(beat, Heartbeat::Ingress { id: id.clone() }, "until then it says that it lives");
     let drained = meanwhile(ingress.drain());
     while http.send("GET", "/readyz", &[], "").await.status != 503 {}
     let refused = http.post(CHAT, CHAT_BODY).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "draining"));
     assert!(refused.headers.contains_key("retry-after"));
 
-    let last = shared::wire::ToIngress::Reply(shared::wire::Reply {
-        id: taken.envelope.id,
-        exec: Some(exec),
-        part: 1,
-        last: true,
-        head: None,
-        failure: None,
-        usage: None,
-    });
+    let last =
+        ToIngress::Reply(Reply { id: taken.envelope.id, exec: Some(exec), part: 1, last: true, head: None, failure: None, usage: None });
     broker.post(&Address::Ingress(id.clone()), encode_one(&last, Bytes::from_static(b"data: [DONE]\n\n"))).await.unwrap();
     assert_eq!(chunk(&mut body).await.unwrap(), "data: [DONE]\n\n");
     assert_eq!(chunk(&mut body).await, None);
     soon(drained).await.unwrap();
-    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "the port is free again");
+    let mut rest = Vec::new();
+    soon(idle.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.starts_with(b"HTTP/1.1 200"), "an idle connection is ended with the others");
 
-    let mut beats = Vec::new();
-    while !matches!(beats.last(), Some(Heartbeat::Leaving { .. })) {
+    let mut last = beat;
+    while !matches!(last, Heartbeat::Leaving { .. }) {
         let frame = soon(heartbeats.next()).await.unwrap();
-        beats.extend(shared::wire::decode(&frame).unwrap().iter().map(|part| part.decode::<Heartbeat>().unwrap()));
+        last = decode(&frame).unwrap().last().unwrap().decode().unwrap();
     }
-    assert_eq!(beats.pop(), Some(Heartbeat::Leaving { id: id.clone() }));
-    assert!(beats.contains(&Heartbeat::Ingress { id }));
+    assert_eq!(last, Heartbeat::Leaving { id });
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +103,7 @@ async fn a_drain_that_takes_too_long_cancels_what_is_left() {
     let Stand { ingress, broker, .. } = stand;
     let mut cancels = broker.listen(&Address::Cancels).await.unwrap();
     soon(ingress.drain()).await;
-    let cancel: shared::wire::Cancel = shared::wire::decode(&soon(cancels.next()).await.unwrap()).unwrap()[0].decode().unwrap();
+    let cancel: Cancel = decode(&soon(cancels.next()).await.unwrap()).unwrap()[0].decode().unwrap();
     assert_eq!(cancel.ids, [id]);
 }
 

@@ -147,7 +147,7 @@ impl Caller {
 
     async fn ask(&self, turn: u64, text: &str) -> Result<Good, String> {
         match turn % 3 {
-            0 => self.ask_chat(&format!("[[delay:150]] {text}")).await,
+            0 => self.ask_chat(text).await,
             1 => self.ask_stream(text).await,
             _ => self.ask_vector().await,
         }

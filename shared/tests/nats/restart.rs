@@ -1,0 +1,116 @@
+//! A server that is killed and started again on the same port and store.
+
+use super::{SOON, bytes, connect, filter, pull_one, start_in, subject};
+use shared::broker::{Address, Broker, BrokerError, Bucket};
+use shared::domain::Lane::{Async, Interactive};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn the_interactive_lane_goes_on_in_a_new_epoch_and_the_deferred_lane_in_its_own() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let port = server.port();
+    let broker = connect(&server).await;
+    let mut interactive = broker.puller(&filter(Interactive)).await.unwrap();
+    let mut deferred = broker.puller(&filter(Async)).await.unwrap();
+    let lost = broker.publish(&subject(Interactive, "a"), "lost", bytes("lost")).await.unwrap();
+    let kept = broker.publish(&subject(Async, "a"), "kept", bytes("kept")).await.unwrap();
+
+    server.kill().await;
+    // Published while nobody is there: it goes through as soon as the server is back.
+    let to = subject(Interactive, "a");
+    let (published, _server) = tokio::join!(broker.publish(&to, "new", bytes("new")), start_in(&folder, Some(port)));
+
+    let published = published.unwrap();
+    assert_ne!(published.epoch, lost.epoch);
+    let delivery = pull_one(&mut interactive).await;
+    assert_eq!((&delivery.frame[..], delivery.epoch, delivery.sequence), (&b"new"[..], published.epoch, published.sequence));
+    broker.ack_verified(&delivery.token).await.unwrap();
+
+    let again = broker.publish(&subject(Async, "a"), "kept", bytes("kept")).await.unwrap();
+    assert!(again.duplicate, "what is still stored is known over a restart");
+    assert_eq!((again.sequence, again.epoch), (kept.sequence, kept.epoch));
+    let delivery = pull_one(&mut deferred).await;
+    assert_eq!((&delivery.frame[..], delivery.epoch, delivery.sequence), (&b"kept"[..], kept.epoch, kept.sequence));
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_is_woken_by_what_comes_after_the_restart() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let port = server.port();
+    let broker = connect(&server).await;
+    let mut puller = broker.puller(&filter(Interactive)).await.unwrap();
+    let restart = async {
+        server.kill().await;
+        let server = start_in(&folder, Some(port)).await;
+        broker.publish(&subject(Interactive, "a"), "1", bytes("late")).await.unwrap();
+        server
+    };
+    let (delivery, _server) = tokio::join!(pull_one(&mut puller), restart);
+    assert_eq!(&delivery.frame[..], b"late");
+}
+
+#[tokio::test]
+async fn revisions_of_leases_grow_over_restarts() {
+    let folder = TempDir::new().unwrap();
+    let mut server = start_in(&folder, None).await;
+    let port = server.port();
+    let broker = connect(&server).await;
+    let mut last = 0;
+    for round in 0..3 {
+        let key = format!("lease-{round}");
+        let revision = record_create(&*broker, &key).await;
+        assert!(revision > last, "{revision} after {last}");
+        last = broker.record_update(Bucket::Leases, &key, bytes("mine"), revision).await.unwrap();
+        if round == 1 {
+            // Nothing but the count itself is left to remember it by.
+            broker.record_delete(Bucket::Leases, &key, last).await.unwrap();
+            while broker.record_get(Bucket::Leases, "lease-0").await.unwrap().is_some() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+        server.kill().await;
+        server = start_in(&folder, Some(port)).await;
+    }
+    assert!(record_create(&*broker, "after").await > last);
+}
+
+/// A write whose outcome is unknown is not repeated by the broker, so here it is.
+async fn record_create(broker: &dyn Broker, key: &str) -> u64 {
+    let created = async {
+        loop {
+            match broker.record_create(Bucket::Leases, key, bytes("mine")).await {
+                Ok(revision) => return revision,
+                Err(BrokerError::Unavailable(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    timeout(SOON, created).await.expect("a lease in time")
+}
+
+#[tokio::test]
+async fn an_inbox_hears_again_after_the_restart() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let port = server.port();
+    let broker = connect(&server).await;
+    let mut inbox = broker.listen(&Address::Heartbeats).await.unwrap();
+    server.kill().await;
+    let _server = start_in(&folder, Some(port)).await;
+    broker.post(&Address::Heartbeats, bytes("alive")).await.unwrap();
+    assert_eq!(timeout(SOON, inbox.next()).await.unwrap().unwrap(), "alive");
+}
+
+#[tokio::test]
+async fn without_a_server_a_call_ends_in_time_and_says_why() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let broker = connect(&server).await;
+    server.kill().await;
+    let published = timeout(SOON, broker.publish(&subject(Interactive, "a"), "1", bytes("x"))).await.expect("an end in time");
+    assert!(matches!(published, Err(BrokerError::Unavailable(_))), "{published:?}");
+    assert!(!broker.is_connected());
+}
