@@ -140,6 +140,8 @@ pub struct Engine {
     bytes: usize,
     maintain_at: Time,
     linger_until: Option<Time>,
+    /// Nothing is dispatched before; then it is `None`.
+    settle_until: Option<Time>,
 }
 
 impl Engine {
@@ -158,6 +160,7 @@ impl Engine {
             bytes: 0,
             maintain_at: Time::ZERO,
             linger_until: None,
+            settle_until: Some(config.dispatch_from),
             config,
         }
     }
@@ -177,8 +180,7 @@ impl Engine {
     pub fn wake_at(&self) -> Time {
         let expiry = self.deadlines.first().map(|(deadline, _)| *deadline);
         let accept = self.fleet.first_unaccepted().map(|sent| sent + ACCEPT_WAIT);
-        let settle = (!self.queue.is_empty()).then_some(self.config.dispatch_from).filter(|at| *at > Time::ZERO);
-        [expiry, accept, self.linger_until, settle].into_iter().flatten().fold(self.maintain_at, Time::min)
+        [expiry, accept, self.linger_until, self.settle_until].into_iter().flatten().fold(self.maintain_at, Time::min)
     }
 
     /// Items in custody, and their bytes: what bounds the window that an owner holds.
@@ -394,7 +396,8 @@ impl Engine {
 
     fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.linger_until = None;
-        if now < self.config.dispatch_from {
+        self.settle_until = self.settle_until.filter(|until| now < *until);
+        if self.settle_until.is_some() {
             return;
         }
         while !self.queue.is_empty() {

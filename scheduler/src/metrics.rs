@@ -1,6 +1,6 @@
 //! edge: everything the scheduler measures, by name. Labels are configured models, lanes and error codes: bounded.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use shared::domain::Lane;
 use shared::error::Code;
 use shared::telemetry::{LATENCY_BUCKETS, SIZE_BUCKETS};
@@ -11,7 +11,7 @@ pub(crate) struct Metrics {
     depth: IntGaugeVec,
     credits: IntGaugeVec,
     outstanding: IntGaugeVec,
-    batch_items: HistogramVec,
+    batch_requests: HistogramVec,
     queue_seconds: HistogramVec,
     failures: IntCounterVec,
     owned: IntGaugeVec,
@@ -27,7 +27,7 @@ impl Metrics {
             depth: gauge("tidemill_queue_depth", "Requests waiting in the scheduler.", &["model", "lane"])?,
             credits: gauge("tidemill_worker_credits", "Free call slots at live workers.", &["model"])?,
             outstanding: gauge("tidemill_outstanding_requests", "Requests at workers.", &["model"])?,
-            batch_items: histogram("tidemill_batch_requests", "Requests per dispatched batch.", SIZE_BUCKETS, &["model"])?,
+            batch_requests: histogram("tidemill_batch_requests", "Requests per dispatched batch.", SIZE_BUCKETS, &["model"])?,
             queue_seconds: histogram("tidemill_queue_seconds", "Time from publication to dispatch.", LATENCY_BUCKETS, &["model", "lane"])?,
             failures: IntCounterVec::new(
                 Opts::new("tidemill_scheduler_failures_total", "Requests failed before any worker."),
@@ -38,40 +38,70 @@ impl Metrics {
         registry.register(Box::new(metrics.depth.clone()))?;
         registry.register(Box::new(metrics.credits.clone()))?;
         registry.register(Box::new(metrics.outstanding.clone()))?;
-        registry.register(Box::new(metrics.batch_items.clone()))?;
+        registry.register(Box::new(metrics.batch_requests.clone()))?;
         registry.register(Box::new(metrics.queue_seconds.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         Ok(metrics)
     }
 
-    pub(crate) fn queue(&self, model: &str, lane: Lane, depth: usize) {
-        self.depth.with_label_values(&[model, lane.as_str()]).set(count(depth));
+    /// The measures of one model, looked up once.
+    pub(crate) fn of_model(&self, model: &str) -> ModelMetrics {
+        let lanes = Lane::ALL.map(|lane| {
+            let labels = [model, lane.as_str()];
+            (self.depth.with_label_values(&labels), self.queue_seconds.with_label_values(&labels))
+        });
+        ModelMetrics {
+            lanes,
+            credits: self.credits.with_label_values(&[model]),
+            outstanding: self.outstanding.with_label_values(&[model]),
+            batch_requests: self.batch_requests.with_label_values(&[model]),
+            owned: self.owned.with_label_values(&[model]),
+            failures: self.failures.clone(),
+            model: model.into(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ModelMetrics {
+    lanes: [(IntGauge, Histogram); Lane::ALL.len()],
+    credits: IntGauge,
+    outstanding: IntGauge,
+    batch_requests: Histogram,
+    owned: IntGauge,
+    failures: IntCounterVec,
+    model: Box<str>,
+}
+
+impl ModelMetrics {
+    pub(crate) fn queue(&self, lane: Lane, depth: usize) {
+        self.lanes[lane.index()].0.set(count(depth));
     }
 
-    pub(crate) fn credit(&self, model: &str, free: u32, outstanding: usize) {
-        self.credits.with_label_values(&[model]).set(i64::from(free));
-        self.outstanding.with_label_values(&[model]).set(count(outstanding));
+    pub(crate) fn credit(&self, free: u32, outstanding: usize) {
+        self.credits.set(i64::from(free));
+        self.outstanding.set(count(outstanding));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^52")]
-    pub(crate) fn dispatched(&self, model: &str, requests: usize) {
-        self.batch_items.with_label_values(&[model]).observe(requests as f64);
+    pub(crate) fn dispatched(&self, requests: usize) {
+        self.batch_requests.observe(requests as f64);
     }
 
-    pub(crate) fn waited(&self, model: &str, lane: Lane, wait: Duration) {
-        self.queue_seconds.with_label_values(&[model, lane.as_str()]).observe(wait.as_secs_f64());
+    pub(crate) fn waited(&self, lane: Lane, wait: Duration) {
+        self.lanes[lane.index()].1.observe(wait.as_secs_f64());
     }
 
-    pub(crate) fn failed(&self, model: &str, code: Code) {
-        self.failures.with_label_values(&[model, code.as_str()]).inc();
+    pub(crate) fn failed(&self, code: Code) {
+        self.failures.with_label_values(&[&*self.model, code.as_str()]).inc();
     }
 
-    pub(crate) fn owns(&self, model: &str, owns: bool) {
-        self.owned.with_label_values(&[model]).set(i64::from(owns));
+    pub(crate) fn owns(&self, owns: bool) {
+        self.owned.set(i64::from(owns));
         if !owns {
-            self.credit(model, 0, 0);
-            Lane::ALL.into_iter().for_each(|lane| self.queue(model, lane, 0));
+            self.credit(0, 0);
+            Lane::ALL.into_iter().for_each(|lane| self.queue(lane, 0));
         }
     }
 }

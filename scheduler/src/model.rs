@@ -2,7 +2,7 @@
 
 use crate::acks::{Ack, Acks};
 use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ModelMetrics};
 use crate::pull::{self, Window};
 use crate::quota::Unlimited;
 use bytes::{Bytes, BytesMut};
@@ -113,6 +113,7 @@ struct Waiting {
 
 struct Owner {
     office: Office,
+    metrics: ModelMetrics,
     model: Model,
     revision: u64,
     since: Time,
@@ -139,6 +140,7 @@ impl Owner {
             dispatch_from: now + SETTLE,
         };
         Self {
+            metrics: office.metrics.of_model(&model.name),
             office,
             model: model.clone(),
             revision,
@@ -249,7 +251,7 @@ impl Owner {
         match action {
             Action::Reserve(id) => return Some(self.quota.reserve(id)),
             Action::Dispatch { batch, worker, backend, items } => {
-                self.office.metrics.dispatched(&self.model.name, items.len());
+                self.metrics.dispatched(items.len());
                 let (items, body) = self.load(now, &items);
                 let (scheduler, model) = (self.office.id.clone(), self.model.token.clone());
                 let dispatch = ToWorker::Dispatch(Dispatch { scheduler, model, batch, revision: self.revision, backend, items });
@@ -293,7 +295,7 @@ impl Owner {
 
     fn dispatch_item(&self, now: Time, id: RequestId, waiting: &Waiting) -> DispatchItem {
         let queued = now.since(waiting.published);
-        self.office.metrics.waited(&self.model.name, waiting.frame.lane, queued);
+        self.metrics.waited(waiting.frame.lane, queued);
         let ack = if waiting.frame.lane.is_deferred() { self.tokens.get(&waiting.frame).map(|token| token.0.clone()) } else { None };
         DispatchItem {
             id,
@@ -306,7 +308,7 @@ impl Owner {
     }
 
     fn fail(&self, id: RequestId, ingress: NodeId, code: Code) {
-        self.office.metrics.failed(&self.model.name, code);
+        self.metrics.failed(code);
         let failure = Some(Box::new(Failure::new(code, sentence(code))));
         let reply = Reply { id, exec: None, part: 0, last: true, head: None, failure, usage: None };
         self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), Bytes::new());
@@ -340,9 +342,9 @@ impl Owner {
         let room = if bytes < WINDOW_BYTES { WINDOW_REQUESTS.saturating_sub(requests) } else { 0 };
         self.window.set_room(room);
         let (free, outstanding) = self.engine.credit(clock::now());
-        self.office.metrics.credit(&self.model.name, free, outstanding);
+        self.metrics.credit(free, outstanding);
         for lane in Lane::ALL {
-            self.office.metrics.queue(&self.model.name, lane, self.engine.depth(lane));
+            self.metrics.queue(lane, self.engine.depth(lane));
         }
     }
 }

@@ -240,7 +240,7 @@ impl Keeper {
         let handle = model::start(self.office.clone(), config, revision);
         let owned = Owned { model: config.clone(), lease: Lease { revision, renewed: asked }, handle };
         self.desk.with(|state| state.owned.insert(model.clone(), owned));
-        self.office.metrics.owns(&config.name, true);
+        self.office.metrics.of_model(&config.name).owns(true);
         self.office.outbox.post(Address::Heartbeats, &Heartbeat::Probe { from: self.office.id.clone() }, Bytes::new());
     }
 
@@ -248,7 +248,7 @@ impl Keeper {
     fn lose(&self, model: &Token, why: &str) {
         if let Some(owned) = self.take(model) {
             tracing::warn!(model = %owned.model.name, why, "lost a model");
-            self.office.metrics.owns(&owned.model.name, false);
+            self.office.metrics.of_model(&owned.model.name).owns(false);
         }
     }
 
@@ -265,7 +265,7 @@ impl Keeper {
 async fn hand_over(office: &Office, owned: Owned) {
     owned.handle.surrender().await;
     office.acks.flushed().await;
-    office.metrics.owns(&owned.model.name, false);
+    office.metrics.of_model(&owned.model.name).owns(false);
     if let Err(error) = office.broker.record_delete(Bucket::Leases, owned.model.token.as_str(), owned.lease.revision).await {
         tracing::debug!(%error, model = %owned.model.name, "the lease was not released; it will run out");
     }

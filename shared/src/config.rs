@@ -15,13 +15,24 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     pub listen: SocketAddr,
-    pub nats: Option<String>,
+    pub nats: Option<Nats>,
     pub limits: Limits,
     pub models: Vec<Model>,
     pub tenants: Vec<Tenant>,
     /// What the operator should know and need not mend, such as a key written into the file.
     #[serde(skip)]
     pub warnings: Vec<String>,
+}
+
+/// The NATS servers between the roles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nats {
+    /// One server or several of a cluster: `nats://A:4222,nats://B:4222`.
+    pub url: String,
+    /// Copies of each stream. Absent: three in a cluster of three or more, else one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<usize>,
 }
 
 /// The bounds of the ingress. Every input has a size, a depth and a time limit.

@@ -5,6 +5,7 @@ use shared::broker::Broker;
 use shared::broker::memory::MemoryBroker;
 use shared::broker::nats::child::{self, NatsServer};
 use shared::broker::nats::{NatsBroker, Options};
+use shared::config::{Config, Nats};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,18 +23,25 @@ pub(crate) struct Choice {
     pub(crate) note: String,
 }
 
+/// The server that the arguments name, else the one that the file names.
+pub(crate) fn named(argument: Option<&str>, config: &Config) -> Option<Nats> {
+    let replicas = config.nats.as_ref().and_then(|nats| nats.replicas);
+    argument.map(|url| Nats { url: url.to_owned(), replicas }).or_else(|| config.nats.clone())
+}
+
 /// Connects to a NATS server.
-pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>, Failed> {
-    let broker = NatsBroker::connect(url, Options::default()).await.map_err(|error| Failed::broken(format!("{url}: {error}")))?;
+pub(crate) async fn connect(nats: &Nats) -> Result<Arc<dyn Broker>, Failed> {
+    let options = Options { replicas: nats.replicas, ..Options::default() };
+    let broker = NatsBroker::connect(&nats.url, options).await.map_err(|error| Failed::broken(format!("{}: {error}", nats.url)))?;
     Ok(broker)
 }
 
 /// `tidemill up`: a server that is named, else one that is installed, else none.
-pub(crate) async fn choose(named: Option<&str>) -> Result<Choice, Failed> {
+pub(crate) async fn choose(named: Option<&Nats>) -> Result<Choice, Failed> {
     match named {
-        Some(MEMORY) => Ok(in_process("as asked")),
-        Some(url) => {
-            let broker = connect(url).await?;
+        Some(nats) if nats.url == MEMORY => Ok(in_process("as asked")),
+        Some(nats) => {
+            let broker = connect(nats).await?;
             let note = broker.describe();
             Ok(Choice { broker, server: None, note })
         }
@@ -47,7 +55,7 @@ async fn installed() -> Result<Choice, Failed> {
         return Ok(in_process(&error.to_string()));
     }
     let server = NatsServer::start(&program, Path::new(STORE), None).await.map_err(Failed::broken)?;
-    let broker = connect(server.url()).await?;
+    let broker = connect(&Nats { url: server.url().to_owned(), replicas: Some(1) }).await?;
     let note = format!("{}, started from {}, durable in {STORE}", broker.describe(), program.display());
     Ok(Choice { broker, server: Some(server), note })
 }

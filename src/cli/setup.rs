@@ -31,12 +31,12 @@ impl Role {
     pub(crate) async fn prepare(name: &str, args: &RoleArgs) -> Result<Self, Failed> {
         let config = read_config(&args.config)?;
         let id = node_id(name, args.id.as_deref())?;
-        let url = args.nats.clone().or_else(|| config.nats.clone());
-        let url = url.filter(|url| url != super::broker::MEMORY).ok_or_else(|| {
+        let nats = super::broker::named(args.nats.as_deref(), &config).filter(|nats| nats.url != super::broker::MEMORY);
+        let nats = nats.ok_or_else(|| {
             Failed::refused("roles that run apart need a NATS server between them: set `nats: { url: … }` in the file, or --nats URL")
         })?;
         start_logs(&config);
-        let broker = super::broker::connect(&url).await?;
+        let broker = super::broker::connect(&nats).await?;
         Ok(Self { config, broker, id })
     }
 }

@@ -45,8 +45,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         add_dev_tenant(&mut config, key)?;
     }
     setup::start_logs(&config);
-    let named = args.nats.or_else(|| config.nats.clone());
-    let choice = broker::choose(named.as_deref()).await?;
+    let choice = broker::choose(broker::named(args.nats.as_deref(), &config).as_ref()).await?;
     Box::pin(serve(Arc::new(config), choice, dev_key)).await
 }
 

@@ -44,7 +44,8 @@ async fn its_commands_and_configuration_run() {
         answers(&client, ingress).await;
     }
     stack.stop_roles().await;
-    report("compose", &format!("{} services were healthy after {healthy:.1} s; both ingresses answered", stack.running()));
+    let (running, restarts) = (stack.running(), &stack.restarts);
+    report("compose", &format!("{running} services were healthy after {healthy:.1} s; both ingresses answered; restarts: {restarts:#?}"));
 }
 
 async fn answers(client: &Client, through: &str) {

@@ -85,6 +85,10 @@ impl Broker for NatsBroker {
         posts::post(&self.streams.link, to, frame).await
     }
 
+    async fn flush(&self) -> Result<(), BrokerError> {
+        bounded(self.streams.link.round_trip()).await
+    }
+
     async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError> {
         Ok(Box::new(posts::listen(&self.streams.link, at).await?))
     }

@@ -1,6 +1,6 @@
 //! edge: the configuration file's shape (YAML), and its conversion into [`Config`] with errors that name file, line and key.
 
-use super::{Backend, Batching, Config, Limits, Model, SandboxConfig, Secret, Target, Tenant};
+use super::{Backend, Batching, Config, Limits, Model, Nats, SandboxConfig, Secret, Target, Tenant};
 use crate::domain::{ModelKind, Token};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -21,19 +21,13 @@ pub struct ConfigError {
 #[serde(deny_unknown_fields)]
 struct FileRoot {
     listen: Option<SocketAddr>,
-    nats: Option<FileNats>,
+    nats: Option<Spanned<Nats>>,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
     models: Vec<FileModel>,
     #[serde(default)]
     tenants: Vec<FileTenant>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileNats {
-    url: String,
 }
 
 #[derive(Deserialize)]
@@ -100,8 +94,8 @@ const BACKENDS_MAX: usize = 64;
 /// # Errors
 /// Unknown keys, wrong types and values that cannot work, each with its line.
 pub fn parse(yaml: &str, file: &str) -> Result<Config, ConfigError> {
-    let reader = Reader { file };
     let yaml = if yaml.trim().is_empty() { "{}" } else { yaml };
+    let reader = Reader { file, yaml };
     let options = serde_saphyr::options! { with_snippet: false };
     let root: FileRoot = serde_saphyr::from_str_with_options(yaml, options).map_err(|e| reader.syntax(&e))?;
     reader.root(root)
@@ -109,6 +103,7 @@ pub fn parse(yaml: &str, file: &str) -> Result<Config, ConfigError> {
 
 struct Reader<'a> {
     file: &'a str,
+    yaml: &'a str,
 }
 
 impl Reader<'_> {
@@ -121,17 +116,29 @@ impl Reader<'_> {
     }
 
     fn syntax(&self, error: &serde_saphyr::Error) -> ConfigError {
-        let line = error.location().map_or(1, |l| l.line());
-        self.error(line, error.to_string())
+        let Some(location) = error.location() else { return self.error(1, error.to_string()) };
+        match key_before(self.yaml, location) {
+            Some(key) => self.error(location.line(), format!("{key}: {error}")),
+            None => self.error(location.line(), error.to_string()),
+        }
     }
 
     fn root(&self, root: FileRoot) -> Result<Config, ConfigError> {
         let mut warnings = Vec::new();
+        let nats = self.nats(root.nats)?;
         let limits = self.limits(root.limits)?;
         let models = self.models(root.models, &mut warnings)?;
         let tenants = self.tenants(&root.tenants, &mut warnings)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        Ok(Config { listen, nats: root.nats.map(|n| n.url), limits, models, tenants, warnings })
+        Ok(Config { listen, nats, limits, models, tenants, warnings })
+    }
+
+    fn nats(&self, file: Option<Spanned<Nats>>) -> Result<Option<Nats>, ConfigError> {
+        let Some(file) = file else { return Ok(None) };
+        if file.value.replicas.is_some_and(|replicas| !(1..=5).contains(&replicas)) {
+            return Err(self.at(&file, "nats.replicas: from 1 to 5"));
+        }
+        Ok(Some(file.value))
     }
 
     fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {
@@ -319,6 +326,14 @@ impl Reader<'_> {
     }
 }
 
+/// The key whose value stands here: the parser tells where a value is wrong, not whose it is.
+fn key_before(yaml: &str, location: serde_saphyr::Location) -> Option<&str> {
+    let line = yaml.lines().nth(usize::try_from(location.line()).ok()?.checked_sub(1)?)?;
+    let before = line.get(..usize::try_from(location.column()).ok()?.checked_sub(1)?)?;
+    let (key, _) = before.rsplit_once(':')?;
+    key.rsplit([' ', '{', ',']).next().filter(|key| !key.is_empty())
+}
+
 fn literal_key(of: &str) -> String {
     format!("a key of {of} is written in the configuration itself: use env:NAME or file:PATH")
 }
@@ -363,7 +378,9 @@ mod tests {
             ("models:\n- name: a b\n  kind: array\n  backends: [{ kind: sandbox }]\n", 2, "name"),
             ("tenants:\n- name: t\n  keys: [short]\n", 3, "keys"),
             ("tenants:\n- name: t\n- name: t\n", 3, "twice"),
-            ("models:\n- name: m\n  kind: arrays\n  backends: []\n", 3, "arrays"),
+            ("models:\n- name: m\n  kind: arrays\n  backends: []\n", 3, "kind"),
+            ("limits:\n  body_bytes_max: plenty\n", 2, "body_bytes_max"),
+            ("models:\n- name: m\n  kind: array\n  backends: [{ kind: sandbox, concurrency: -1 }]\n", 4, "concurrency"),
         ];
         for (yaml, line, key) in cases {
             let error = refused(yaml);

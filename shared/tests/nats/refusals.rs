@@ -44,6 +44,15 @@ async fn a_server_before_2_10() {
 }
 
 #[tokio::test]
+async fn an_address_where_nobody_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://name:password@{}", listener.local_addr().unwrap());
+    drop(listener);
+    let Err(BrokerError::Unavailable(why)) = NatsBroker::connect(&url, options()).await else { panic!("not refused") };
+    assert!(why.contains("nats://127.0.0.1") && !why.contains("password"), "{why}");
+}
+
+#[tokio::test]
 async fn a_server_without_jetstream() {
     let folder = TempDir::new().unwrap();
     let mut command = tokio::process::Command::new(program());

@@ -12,6 +12,7 @@ pub(super) struct Compose {
 pub(super) struct Service {
     pub(super) image: String,
     pub(super) command: Vec<String>,
+    pub(super) restart: String,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]

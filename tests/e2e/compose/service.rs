@@ -12,11 +12,16 @@ use tempfile::TempDir;
 /// Time for a service to become healthy: three nats-servers have to agree on a leader first.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
+/// Restarts that are still a start: an engine would go on for ever.
+const RESTARTS_MAX: usize = 12;
+
 /// The running services.
 pub(super) struct Stack {
     /// Every service's own loopback address.
     addresses: BTreeMap<String, String>,
     children: BTreeMap<String, Child>,
+    /// Services that ended before they were healthy, with their last words.
+    pub(super) restarts: Vec<String>,
     folder: TempDir,
 }
 
@@ -27,7 +32,7 @@ impl Stack {
         let (second, third) = (64 + run % 64, run / 64 % 256);
         let address = |index: usize| format!("127.{second}.{third}.{}", index + 1);
         let addresses = compose.services.keys().enumerate().map(|(index, name)| (name.clone(), address(index))).collect();
-        Self { addresses, children: BTreeMap::new(), folder: TempDir::new().expect("a temporary folder") }
+        Self { addresses, children: BTreeMap::new(), restarts: Vec::new(), folder: TempDir::new().expect("a temporary folder") }
     }
 
     pub(super) fn address(&self, service: &str) -> &str {
@@ -75,13 +80,21 @@ impl Stack {
 
     async fn healthy(&mut self, name: &str, service: &Service) {
         let test: Vec<String> = service.healthcheck.test.iter().map(|arg| self.local(name, service, arg)).collect();
-        let child = self.children.get_mut(name).expect("it was launched");
         until(&format!("{name} is healthy"), HEALTHY_WITHIN, async || {
-            let ended = child.exited();
-            assert!(ended.is_none(), "{name} ended with {ended:?}: {}", tail(&child.log()));
+            self.restart_if_ended(name, service);
             is_healthy(&test)
         })
         .await;
+    }
+
+    /// What the restart policy of every service asks of an engine.
+    fn restart_if_ended(&mut self, name: &str, service: &Service) {
+        let child = self.children.get_mut(name).expect("it was launched");
+        let Some(status) = child.exited() else { return };
+        assert_eq!(service.restart, "unless-stopped", "{name} ended with {status}: {}", tail(&child.log()));
+        self.restarts.push(format!("{name} ended with {status}: {}", child.log().lines().last().unwrap_or_default()));
+        assert!(self.restarts.len() <= RESTARTS_MAX, "services that never start: {:#?}", self.restarts);
+        self.launch(name, service);
     }
 
     /// A word of the file as it must read on this machine.

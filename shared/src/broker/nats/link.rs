@@ -35,6 +35,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages that may wait for one subscription; past it the client drops the newest.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
+/// Where nobody listens: the server itself says so.
+const NOBODY: Subject = Subject::from_static("t.nobody");
+
 /// The longest pause between two attempts to reconnect: a server that is back is found within this.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 
@@ -154,7 +157,7 @@ impl Link {
 
     /// Waits until the server has read everything sent before: it answers in order.
     pub(super) async fn round_trip(&self) -> Result<(), Fault> {
-        match self.ask("t.nobody".into(), HeaderMap::new(), Bytes::new()).await {
+        match self.ask(NOBODY, HeaderMap::new(), Bytes::new()).await {
             Ok(_) | Err(Fault::Absent) => Ok(()),
             Err(fault) => Err(fault),
         }

@@ -128,7 +128,7 @@ impl NatsPuller {
             return Ok(());
         }
         let wait = wait.max(Duration::from_millis(1));
-        let request = json!({ "batch": batch, "expires": u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX) }).to_string();
+        let request = json!({ "batch": batch, "expires": wait.as_nanos() }).to_string();
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", bound.name);
         client.publish_with_reply(subject, bound.inbox.clone(), request.into()).await?;
         bound.open.opened(batch, now + wait);
@@ -209,8 +209,9 @@ impl Puller for NatsPuller {
             if !self.ready.is_empty() || left.is_zero() {
                 return Ok(self.take(max));
             }
-            bounded(self.request(max, left)).await?;
-            self.listen(clock::now() + left.min(TRUST), max).await;
+            let wait = left.min(TRUST);
+            bounded(self.request(max, wait)).await?;
+            self.listen(clock::now() + wait, max).await;
         }
     }
 
