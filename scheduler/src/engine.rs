@@ -235,6 +235,13 @@ impl Engine {
     }
 
     fn delivered(&mut self, now: Time, frame: FrameKey, items: Vec<Item>, actions: &mut Vec<Action>) {
+        let ids: Vec<RequestId> = items.iter().map(|item| item.id).collect();
+        self.place(now, frame, items, actions);
+        let not_here = ids.into_iter().filter(|id| !self.items.contains_key(id));
+        actions.extend(not_here.map(Action::Release));
+    }
+
+    fn place(&mut self, now: Time, frame: FrameKey, items: Vec<Item>, actions: &mut Vec<Action>) {
         if self.frames.is_acked(frame) {
             actions.push(Action::Ack(frame)); // The ack was lost.
             return;

@@ -31,7 +31,7 @@ const MAILBOX_MAX: usize = 65_536;
 /// Messages taken up in one round: one engine step for all of them.
 const ROUND_MAX: usize = 1_024;
 
-/// How often what is held is announced to the ingresses, and what it must be older than to be named.
+/// How often what is held is announced to the ingresses, however busy the loop is, and what it must be older than to be named.
 const HELD_EVERY: Duration = Duration::from_secs(1);
 
 /// A new owner asks the workers what they run and waits this long for the answers before it dispatches.
@@ -117,6 +117,7 @@ struct Owner {
     model: Model,
     revision: u64,
     since: Time,
+    announce_at: Time,
     engine: Engine,
     quota: Unlimited,
     waiting: HashMap<RequestId, Waiting>,
@@ -145,6 +146,7 @@ impl Owner {
             model: model.clone(),
             revision,
             since: now,
+            announce_at: now + HELD_EVERY,
             engine: Engine::new(config),
             quota: Unlimited,
             waiting: HashMap::new(),
@@ -159,8 +161,6 @@ impl Owner {
 
     async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let mut round = Vec::with_capacity(ROUND_MAX);
-        let mut announce = tokio::time::interval(HELD_EVERY);
-        announce.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -169,8 +169,7 @@ impl Owner {
                         return;
                     }
                 }
-                () = tokio::time::sleep_until(clock::instant(self.engine.wake_at())) => {}
-                _ = announce.tick() => self.announce(clock::now()),
+                () = tokio::time::sleep_until(clock::instant(self.engine.wake_at().min(self.announce_at))) => {}
             }
             self.step(round.drain(..));
         }
@@ -187,6 +186,10 @@ impl Owner {
             if events.is_empty() {
                 break;
             }
+        }
+        if now >= self.announce_at {
+            self.announce_at = now + HELD_EVERY;
+            self.announce(now);
         }
         self.report();
         if let Some(done) = self.surrendered.take() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// How long one pull waits at the broker: long enough to cost nothing when idle, short enough to notice a deaf one.
-const PULL_WAIT: Duration = Duration::from_secs(10);
+const PULL_WAIT: Duration = Duration::from_secs(5);
 
 /// Frames asked for at once: more would only wait here instead of there.
 const FRAMES_MAX: usize = 256;
@@ -63,12 +63,15 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, model: Token, lane: Lane, windo
 
 async fn pull_all(broker: &dyn Broker, filter: &LaneFilter, window: &Window, mailbox: &mpsc::Sender<Input>) -> Result<(), BrokerError> {
     let mut puller = broker.puller(filter).await?;
-    if filter.lane == Lane::Interactive {
-        announce_position(puller.as_mut(), mailbox).await?;
-    }
+    let mut was_idle = true;
     loop {
+        if was_idle && filter.lane == Lane::Interactive {
+            announce_position(puller.as_mut(), mailbox).await?; // Opened just now, or the stream may have been made anew.
+        }
         let frames = window.frames().await;
-        for delivery in puller.pull(frames, PULL_WAIT).await? {
+        let deliveries = puller.pull(frames, PULL_WAIT).await?;
+        was_idle = deliveries.is_empty();
+        for delivery in deliveries {
             if mailbox.send(Input::Delivery(filter.lane, delivery)).await.is_err() {
                 return Ok(());
             }

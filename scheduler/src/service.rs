@@ -220,12 +220,8 @@ impl Keeper {
             let asked = clock::now();
             let written = self.office.broker.record_update(Bucket::Leases, model.as_str(), self.name(), lease.revision).await;
             match written {
-                Ok(revision) => self.desk.with(|state| {
-                    if let Some(owned) = state.owned.get_mut(&model) {
-                        owned.lease = Lease { revision, renewed: asked };
-                    }
-                }),
-                Err(BrokerError::Conflict) => self.lose(&model, "another scheduler has the lease"),
+                Ok(revision) => self.renewed(&model, Lease { revision, renewed: asked }),
+                Err(BrokerError::Conflict) => self.recover(&model, asked).await,
                 Err(error) if clock::now().since(lease.renewed) >= LEASE_TTL => self.lose(&model, &error.to_string()),
                 Err(_) => {} // The lease still runs; the next round tries again.
             }
@@ -242,6 +238,23 @@ impl Keeper {
         self.desk.with(|state| state.owned.insert(model.clone(), owned));
         self.office.metrics.of_model(&config.name).owns(true);
         self.office.outbox.post(Address::Heartbeats, &Heartbeat::Probe { from: self.office.id.clone() }, Bytes::new());
+    }
+
+    /// The lease is not as it was left: written by an earlier renewal whose answer was lost, or somebody else's.
+    async fn recover(&self, model: &Token, asked: Time) {
+        match self.office.broker.record_get(Bucket::Leases, model.as_str()).await {
+            Ok(Some(record)) if record.value == self.name() => self.renewed(model, Lease { revision: record.revision, renewed: asked }),
+            Ok(_) => self.lose(model, "another scheduler has the lease"),
+            Err(error) => self.lose(model, &error.to_string()),
+        }
+    }
+
+    fn renewed(&self, model: &Token, lease: Lease) {
+        self.desk.with(|state| {
+            if let Some(owned) = state.owned.get_mut(model) {
+                owned.lease = lease;
+            }
+        });
     }
 
     /// Stops at once: somebody else may be dispatching already.

@@ -28,11 +28,28 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nats {
-    /// One server or several of a cluster: `nats://A:4222,nats://B:4222`.
+    /// One server or several of a cluster: `nats://A:4222,nats://B:4222`. May hold credentials: show [`Nats::shown`].
+    #[serde(serialize_with = "without_credentials")]
     pub url: String,
     /// Copies of each stream. Absent: three in a cluster of three or more, else one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<usize>,
+}
+
+impl Nats {
+    /// The URL without what stands before an `@`.
+    pub fn shown(&self) -> String {
+        let servers = self.url.split(',').map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+            (None, Some((_, host))) => host.to_owned(),
+            (_, None) => server.to_owned(),
+        });
+        servers.collect::<Vec<_>>().join(",")
+    }
+}
+
+fn without_credentials<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&Nats { url: url.to_owned(), replicas: None }.shown())
 }
 
 /// The bounds of the ingress. Every input has a size, a depth and a time limit.
@@ -66,7 +83,7 @@ impl Default for Limits {
             json_depth_max: 64,
             inputs_max: 2_048,
             in_flight_max: 10_000,
-            in_flight_per_tenant_max: 5_000,
+            in_flight_per_tenant_max: 2_000,
             request_timeout_ms: 600_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 60_000,
@@ -241,3 +258,16 @@ models:
     backends:
       - { kind: sandbox, concurrency: 1, sandbox: { a_ms: 5, b_ms: 0.15 } }
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_printed_configuration_holds_no_credentials() {
+        let yaml = "nats: { url: 'nats://u:canary@h1:1,canary@h2,h3' }\ntenants: [{ name: t, keys: [sk-canary] }]\n";
+        let printed = parse(yaml, "f").unwrap().to_yaml();
+        assert!(!printed.contains("canary"), "{printed}");
+        assert!(printed.contains("nats://h1:1,h2,h3"), "{printed}");
+    }
+}

@@ -69,7 +69,7 @@ async fn send_all(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<Job>) {
         });
         for (to, frame) in frames(posts) {
             if let Err(error) = broker.post(&to, frame).await {
-                tracing::debug!(%error, "a frame was not sent");
+                tracing::warn!(%error, ?to, "a frame was not sent");
             }
         }
         for done in flushes {

@@ -1,6 +1,8 @@
 //! edge: the only spawner of tasks, so that every task has a name in the log when it dies.
 
+use futures::FutureExt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -9,29 +11,13 @@ pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let watched = AssertUnwindSafe(work.in_current_span()).catch_unwind();
     #[expect(clippy::disallowed_methods, reason = "this module is the one place")]
     tokio::spawn(async move {
-        #[expect(clippy::disallowed_methods, reason = "this module is the one place")]
-        let inner = tokio::spawn(work.in_current_span());
-        let guard = AbortOnDrop(inner.abort_handle());
-        let ended = inner.await;
-        drop(guard);
-        if let Err(error) = ended
-            && error.is_panic()
-        {
+        if watched.await.is_err() {
             tracing::error!(task = name, "a task panicked: this is a defect, please report it");
         }
     })
-}
-
-/// Aborts the task when dropped: a guard for work that must not outlive its owner.
-#[derive(Debug)]
-pub struct AbortOnDrop(pub tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A spawned task that ends with this guard.

@@ -32,7 +32,7 @@ pub(crate) fn named(argument: Option<&str>, config: &Config) -> Option<Nats> {
 /// Connects to a NATS server.
 pub(crate) async fn connect(nats: &Nats) -> Result<Arc<dyn Broker>, Failed> {
     let options = Options { replicas: nats.replicas, ..Options::default() };
-    let broker = NatsBroker::connect(&nats.url, options).await.map_err(|error| Failed::broken(format!("{}: {error}", nats.url)))?;
+    let broker = NatsBroker::connect(&nats.url, options).await.map_err(|error| Failed::broken(format!("{}: {error}", nats.shown())))?;
     Ok(broker)
 }
 

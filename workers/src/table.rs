@@ -27,6 +27,7 @@ pub(crate) struct Entry {
     pub(crate) exec: ExecId,
     pub(crate) model: Token,
     pub(crate) lane: Lane,
+    pub(crate) call: CallId,
     pub(crate) ingress: NodeId,
     pub(crate) since: Time,
     pub(crate) cancel: CancellationToken,
@@ -35,11 +36,22 @@ pub(crate) struct Entry {
     pub(crate) ack: Option<Box<str>>,
 }
 
+/// One backend call, which has ended when the last of its requests has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CallId(u64);
+
+#[derive(Debug)]
+struct Call {
+    model: Token,
+    backend: Box<str>,
+    left: usize,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     running: HashMap<RequestId, Entry>,
-    /// Calls in flight by model and backend.
-    calls: HashMap<(Token, Box<str>), u32>,
+    calls: HashMap<CallId, Call>,
+    calls_begun: u64,
     /// The newest lease revision seen of each model: older owners are refused.
     fences: HashMap<Token, u64>,
     cancelled: Tombstones,
@@ -58,23 +70,28 @@ impl Table {
         if self.draining {
             return Err(RefuseReason::Draining);
         }
-        if self.calls_in_flight(model, backend) >= concurrency {
+        if self.calls_in_flight(model, backend) >= concurrency as usize {
             return Err(RefuseReason::Busy);
         }
         Ok(())
     }
 
-    fn calls_in_flight(&self, model: &Token, backend: &str) -> u32 {
-        self.calls.get(&(model.clone(), backend.into())).copied().unwrap_or(0)
+    fn calls_in_flight(&self, model: &Token, backend: &str) -> usize {
+        self.calls.values().filter(|call| call.model == *model && *call.backend == *backend).count()
     }
 
-    pub(crate) fn call_started(&mut self, model: &Token, backend: &str) {
-        *self.calls.entry((model.clone(), backend.into())).or_default() += 1;
+    /// A call for requests that are about to [`Table::start`]. One that gets none never counts.
+    pub(crate) fn begin_call(&mut self, model: &Token, backend: &str) -> CallId {
+        self.calls_begun += 1;
+        let id = CallId(self.calls_begun);
+        self.calls.insert(id, Call { model: model.clone(), backend: backend.into(), left: 0 });
+        id
     }
 
-    pub(crate) fn call_ended(&mut self, model: &Token, backend: &str) {
-        if let Some(calls) = self.calls.get_mut(&(model.clone(), backend.into())) {
-            *calls = calls.saturating_sub(1);
+    /// Forgets a call whose requests all ran here already.
+    pub(crate) fn drop_if_empty(&mut self, call: CallId) {
+        if self.calls.get(&call).is_some_and(|call| call.left == 0) {
+            self.calls.remove(&call);
         }
     }
 
@@ -96,14 +113,23 @@ impl Table {
         if self.cancelled.contains(id) {
             entry.cancel.cancel();
         }
+        if let Some(call) = self.calls.get_mut(&entry.call) {
+            call.left += 1;
+        }
         self.running.insert(id, entry);
     }
 
+    /// An execution has ended. With the last one of its call the backend's place is free, before anybody is told.
     pub(crate) fn end(&mut self, id: RequestId, exec: ExecId) -> Option<Entry> {
         if self.running.get(&id).is_none_or(|entry| entry.exec != exec) {
             return None;
         }
-        self.running.remove(&id)
+        let entry = self.running.remove(&id)?;
+        if let Some(call) = self.calls.get_mut(&entry.call) {
+            call.left -= 1;
+        }
+        self.drop_if_empty(entry.call);
+        Some(entry)
     }
 
     /// Cancels requests, or only one execution of them.
@@ -177,8 +203,9 @@ mod tests {
         Report { scheduler: NodeId::parse("s").unwrap(), batch: BatchId(batch) }
     }
 
-    fn entry() -> Entry {
+    fn entry(table: &mut Table) -> Entry {
         Entry {
+            call: table.begin_call(&model(), "b"),
             exec: entropy::exec_id(),
             model: model(),
             lane: Lane::Interactive,
@@ -201,17 +228,19 @@ mod tests {
     #[test]
     fn no_more_calls_start_than_the_backend_takes() {
         let mut table = Table::default();
-        table.call_started(&model(), "b");
+        let (id, running) = (entropy::request_id(), entry(&mut table));
+        let exec = running.exec;
+        table.start(id, running);
         assert_eq!(table.admit(&model(), 1, "b", 1), Err(RefuseReason::Busy));
         assert_eq!(table.admit(&model(), 1, "other", 1), Ok(()));
-        table.call_ended(&model(), "b");
+        table.end(id, exec);
         assert_eq!(table.admit(&model(), 1, "b", 1), Ok(()));
     }
 
     #[test]
     fn a_second_dispatch_joins_the_execution_that_runs() {
         let mut table = Table::default();
-        let (id, running) = (entropy::request_id(), entry());
+        let (id, running) = (entropy::request_id(), entry(&mut table));
         let exec = running.exec;
         assert!(!table.join(id, report(1)));
         table.start(id, running);
@@ -224,7 +253,7 @@ mod tests {
     #[test]
     fn a_cancel_that_comes_before_its_request_is_remembered() {
         let mut table = Table::default();
-        let (id, running) = (entropy::request_id(), entry());
+        let (id, running) = (entropy::request_id(), entry(&mut table));
         let cancel = running.cancel.clone();
         table.cancel(Time::ZERO, &[id], None);
         table.start(id, running);
@@ -234,7 +263,7 @@ mod tests {
     #[test]
     fn cancelling_another_execution_leaves_this_one_alone() {
         let mut table = Table::default();
-        let (id, running) = (entropy::request_id(), entry());
+        let (id, running) = (entropy::request_id(), entry(&mut table));
         let (exec, cancel) = (running.exec, running.cancel.clone());
         table.start(id, running);
         table.cancel(Time::ZERO, &[id], Some(entropy::exec_id()));
@@ -246,7 +275,7 @@ mod tests {
     #[test]
     fn a_dead_ingresss_work_is_cancelled_and_a_living_ones_is_not() {
         let mut table = Table::default();
-        let running = entry();
+        let running = entry(&mut table);
         let (ingress, cancel) = (running.ingress.clone(), running.cancel.clone());
         table.start(entropy::request_id(), running);
         table.ingress_seen(Time::ZERO, ingress.clone());

@@ -83,6 +83,8 @@ const SEQUENCE_CONCURRENCY: u32 = 64;
 /// An array backend is one accelerator until the file says otherwise: unbounded calls in flight halve the gain of batching.
 const ARRAY_CONCURRENCY: u32 = 1;
 const TOKENS_MAX: u32 = 1 << 20;
+/// A body is held in memory whole.
+const BODY_BYTES_CEILING: usize = 1 << 30;
 const BACKEND_TIMEOUT_MS: u64 = 120_000;
 /// Bounds of what every replica holds in memory and every metric may be labelled with.
 const MODELS_MAX: usize = 1_000;
@@ -152,6 +154,9 @@ impl Reader<'_> {
         let max_ms = super::REQUEST_TIMEOUT_MAX.as_millis();
         if u128::from(request_timeout_ms) > max_ms {
             return Err(self.error(1, format!("limits.request_timeout_ms: at most {max_ms} (one hour)")));
+        }
+        if body_bytes_max > BODY_BYTES_CEILING {
+            return Err(self.error(1, format!("limits.body_bytes_max: at most {BODY_BYTES_CEILING} (1 GiB)")));
         }
         if json_depth_max > 120 {
             return Err(self.error(1, "limits.json_depth_max: at most 120"));

@@ -101,7 +101,7 @@ async fn embed_in_pieces(bench: &Bench, job: &Job) -> Result<Embedded, BackendEr
             EmbedCall { inputs: &[body.into()], count, params: &job.envelope.params, traceparent: job.envelope.traceparent.as_deref() };
         let part = bench.backend.embed(call).await?;
         whole.vectors.extend(part.vectors);
-        whole.prompt_tokens = whole.prompt_tokens.zip(part.prompt_tokens).map(|(sum, tokens)| sum + tokens);
+        whole.prompt_tokens = whole.prompt_tokens.zip(part.prompt_tokens).map(|(sum, tokens): (u32, u32)| sum.saturating_add(tokens));
     }
     Ok(whole)
 }

@@ -4,18 +4,13 @@ use super::{Bench, Ended, Job, claim, deadline_exceeded, log};
 use crate::backend::{Answer, EventStream, GenerateCall};
 use shared::clock::{self, Time, millis};
 use shared::error::Failure;
-use shared::wire::{ReplyHead, Usage};
+use shared::wire::{ItemEnd, ReplyHead, Usage};
 
-/// Why a generation did not reach its end: nobody waits for it, or it failed after `parts` parts were sent.
+/// Why a generation did not reach its end.
 enum Stop {
+    /// Nobody waits for it.
     Cancelled,
-    Failed { failure: Failure, parts: u32 },
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed { failure, parts: 0 }
-    }
+    Failed(Failure),
 }
 
 /// Runs one request to its end.
@@ -26,26 +21,26 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
         biased;
         () = job.cancel.cancelled() => Err(Stop::Cancelled),
         outcome = generate(bench, &job, started, &mut sent) => outcome,
-        () = tokio::time::sleep_until(clock::instant(job.deadline)) => Err(Stop::from(deadline_exceeded())),
+        () = tokio::time::sleep_until(clock::instant(job.deadline)) => Err(Stop::Failed(deadline_exceeded())),
     };
     let failed = match &outcome {
-        Err(Stop::Failed { failure, .. }) => Some(failure.code),
+        Err(Stop::Failed(failure)) => Some(failure.code),
         Ok(_) | Err(Stop::Cancelled) => None,
     };
     bench.metrics.called(&bench.model, &bench.backend_name, clock::now().since(started), failed);
     match outcome {
         Ok(usage) => bench.executions.ended(&job, Ended::answered(usage)),
-        Err(Stop::Cancelled) => bench.executions.ended(&job, Ended::CANCELLED),
-        Err(Stop::Failed { failure, parts }) => {
-            bench.executions.fail(&job, parts.max(sent), failure);
-            bench.executions.ended(&job, Ended::FAILED);
+        Err(Stop::Cancelled) => bench.executions.ended(&job, Ended { end: ItemEnd::Cancelled, usage: served(&job, sent) }),
+        Err(Stop::Failed(failure)) => {
+            bench.executions.fail(&job, sent, failure);
+            bench.executions.ended(&job, Ended { end: ItemEnd::Failed, usage: served(&job, sent) });
         }
     }
 }
 
 async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Result<Usage, Stop> {
     let envelope = &job.envelope;
-    let body = claim::body(bench.broker.as_ref(), envelope, &job.body).await?;
+    let body = claim::body(bench.broker.as_ref(), envelope, &job.body).await.map_err(Stop::Failed)?;
     let call = GenerateCall {
         op: envelope.op,
         body,
@@ -55,34 +50,38 @@ async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Re
     };
     let answer = bench.backend.generate(call).await.map_err(|error| {
         log(bench, &error);
-        error.failure
+        Stop::Failed(error.failure)
     })?;
-    let estimate = Usage { input: envelope.tokens_in, output: 0 };
     match answer {
         Answer::Whole { body, usage } => {
-            let usage = usage.unwrap_or(estimate);
+            let usage = usage.unwrap_or(Usage { input: envelope.tokens_in, output: envelope.tokens_out });
+            *sent = 1;
             bench.executions.answer(job, head(bench, job, started), &body, usage);
             Ok(usage)
         }
-        Answer::Stream(events) => pass_on(bench, job, started, events, sent).await.map(|usage| usage.unwrap_or(estimate)),
+        Answer::Stream(events) => pass_on(bench, job, started, events, sent).await,
     }
 }
 
 /// Sends each event as one part; what is sent close together shares a frame on the way.
-async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStream, sent: &mut u32) -> Result<Option<Usage>, Stop> {
+async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStream, sent: &mut u32) -> Result<Usage, Stop> {
     let mut usage = None;
     while let Some(event) = events.next().await {
         let event = event.map_err(|error| {
             log(bench, &error);
-            Stop::Failed { failure: error.failure, parts: *sent }
+            Stop::Failed(error.failure)
         })?;
         usage = event.usage.or(usage);
         let head = (*sent == 0).then(|| head(bench, job, started));
-        bench.executions.part(job, *sent, head, event.bytes);
-        *sent += 1;
+        *sent += bench.executions.parts(job, *sent, head, event.bytes);
     }
     bench.executions.last_part(job, *sent, usage);
-    Ok(usage)
+    Ok(usage.unwrap_or_else(|| served(job, *sent)))
+}
+
+/// What a backend that does not say has done so far: an event carries about a token. Nothing sent, nothing served.
+fn served(job: &Job, sent: u32) -> Usage {
+    Usage { input: if sent == 0 { 0 } else { job.envelope.tokens_in }, output: sent }
 }
 
 fn head(bench: &Bench, job: &Job, started: Time) -> ReplyHead {

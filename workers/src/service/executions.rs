@@ -24,20 +24,25 @@ impl Executions {
 
     /// Sends a whole answer, in as many parts as it needs.
     pub(crate) fn answer(&self, job: &Job, head: ReplyHead, body: &Bytes, usage: Usage) {
-        let mut head = Some(head);
-        let mut rest = body.clone();
-        let mut part = 0;
-        while rest.len() > PART_BYTES_MAX {
-            self.part(job, part, head.take(), rest.split_to(PART_BYTES_MAX));
-            part += 1;
-        }
-        let reply = Reply { last: true, usage: Some(usage), head: head.map(Box::new), ..reply(job, part) };
-        self.send(job, reply, rest);
+        let mut body = body.clone();
+        let last = body.split_off(body.len() - body.len() % PART_BYTES_MAX);
+        let (sent, head) = if body.is_empty() { (0, Some(head)) } else { (self.parts(job, 0, Some(head), body), None) };
+        let reply = Reply { last: true, usage: Some(usage), head: head.map(Box::new), ..reply(job, sent) };
+        self.send(job, reply, last);
     }
 
-    /// Sends one piece of a stream.
-    pub(crate) fn part(&self, job: &Job, part: u32, head: Option<ReplyHead>, bytes: Bytes) {
-        self.send(job, Reply { head: head.map(Box::new), ..reply(job, part) }, bytes);
+    /// Sends one piece of a stream, beginning with part `first`. Returns the number of parts it took: 1, unless it is huge.
+    pub(crate) fn parts(&self, job: &Job, first: u32, head: Option<ReplyHead>, mut bytes: Bytes) -> u32 {
+        let mut head = head.map(Box::new);
+        let mut part = first;
+        loop {
+            let piece = bytes.split_to(bytes.len().min(PART_BYTES_MAX));
+            self.send(job, Reply { head: head.take(), ..reply(job, part) }, piece);
+            part += 1;
+            if bytes.is_empty() {
+                return part - first;
+            }
+        }
     }
 
     /// Ends a stream.

@@ -3,11 +3,11 @@
 use super::Shop;
 use crate::backend::Backend;
 use crate::run::{self, Bench, Job};
-use crate::table::{Entry, Report};
+use crate::table::{CallId, Entry, Report};
 use bytes::Bytes;
 use shared::broker::{Address, Inbox};
 use shared::clock;
-use shared::domain::{ModelKind, NodeId};
+use shared::domain::{ExecId, ModelKind, NodeId, RequestId};
 use shared::entropy;
 use shared::task;
 use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, RefuseReason, ToScheduler, ToWorker, decode};
@@ -78,22 +78,21 @@ impl Intake {
         if !all_run_here {
             table.admit(&dispatch.model, dispatch.revision, &dispatch.backend, credit.concurrency)?;
         }
+        let call = table.begin_call(&dispatch.model, &dispatch.backend);
         let mut jobs = Vec::with_capacity(dispatch.items.len());
         let mut at = 0;
         for item in &dispatch.items {
             let end = (at + item.body_len as usize).min(body.len());
             let report = Report { scheduler: dispatch.scheduler.clone(), batch: dispatch.batch };
             if !table.join(item.id, report.clone())
-                && let Some((job, entry)) = unpack(dispatch, item, body.slice(at..end), report)
+                && let Some((job, entry)) = unpack(dispatch, item, body.slice(at..end), call, report)
             {
                 table.start(item.id, entry);
                 jobs.push(job);
             }
             at = end;
         }
-        if !jobs.is_empty() {
-            table.call_started(&dispatch.model, &dispatch.backend);
-        }
+        table.drop_if_empty(call);
         drop(table);
         let bench = Bench {
             model: served.name.clone(),
@@ -108,7 +107,7 @@ impl Intake {
     }
 }
 
-fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, report: Report) -> Option<(Job, Entry)> {
+fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, report: Report) -> Option<(Job, Entry)> {
     let envelope: Envelope = match (Part { head: item.envelope.clone(), body: Bytes::new() }).decode() {
         Ok(envelope) => envelope,
         Err(error) => {
@@ -121,6 +120,7 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, report: Report)
         exec,
         model: dispatch.model.clone(),
         lane: envelope.lane,
+        call,
         ingress: envelope.ingress.clone(),
         since: now,
         cancel: cancel.clone(),
@@ -135,8 +135,7 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, report: Report)
 fn execute(shop: Arc<Shop>, bench: Bench, jobs: Vec<Job>) {
     task::spawn("execution", async move {
         let Some(first) = jobs.first() else { return };
-        let model = shared::domain::Token::of_model(&first.envelope.model);
-        let _call = Call { shop, model, backend: bench.backend_name.clone(), left: jobs.iter().map(|job| (job.id, job.exec)).collect() };
+        let _leftovers = Leftovers { shop, jobs: jobs.iter().map(|job| (job.id, job.exec)).collect() };
         if first.envelope.op.kind() == ModelKind::Array {
             run::array(&bench, jobs).await;
         } else {
@@ -147,19 +146,16 @@ fn execute(shop: Arc<Shop>, bench: Bench, jobs: Vec<Job>) {
     });
 }
 
-/// A call in flight. Its place is free when this is dropped, and nothing of it stays in the table, whatever happened.
-struct Call {
+/// The executions of a task. Whatever happens to it, nothing of them stays in the table.
+struct Leftovers {
     shop: Arc<Shop>,
-    model: shared::domain::Token,
-    backend: Box<str>,
-    left: Vec<(shared::domain::RequestId, shared::domain::ExecId)>,
+    jobs: Vec<(RequestId, ExecId)>,
 }
 
-impl Drop for Call {
+impl Drop for Leftovers {
     fn drop(&mut self) {
         let mut table = self.shop.table();
-        table.call_ended(&self.model, &self.backend);
-        for (id, exec) in &self.left {
+        for (id, exec) in &self.jobs {
             table.end(*id, *exec);
         }
     }
