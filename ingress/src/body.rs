@@ -8,11 +8,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use shared::clock::{self, Time};
 use shared::config::Limits;
 use shared::error::{Code, Failure};
+use shared::task;
 use std::time::Duration;
 use tokio::time::{timeout, timeout_at};
-
-/// No body is larger, whatever the configuration says: places in it are told in 32 bits, with room to spare.
-const BODY_BYTES_CEILING: usize = 1 << 30;
 
 /// Bytes, and time, spent on the rest of a body that is already refused. Closing on a caller that still sends would
 /// reset the connection, and the refusal would be lost with it.
@@ -24,10 +22,10 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// `body_too_large`; `request_timeout` when it has not arrived by the body's or the request's deadline.
 pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits, deadline: Time) -> Result<Bytes, Failure> {
-    let bytes_max = limits.body_bytes_max.min(BODY_BYTES_CEILING);
+    let bytes_max = limits.body_bytes_max;
     let declared = headers::content_length(headers).unwrap_or(0);
     if usize::try_from(declared).map_or(true, |bytes| bytes > bytes_max) {
-        discard(headers, body).await;
+        discard(headers, body);
         return Err(too_large(bytes_max));
     }
     let until = deadline.min(clock::now() + Duration::from_millis(limits.body_timeout_ms));
@@ -36,7 +34,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits, d
         Err(_) => Err(Failure::new(Code::RequestTimeout, "The body did not arrive in time: send it faster, or less of it")),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(headers, body).await;
+            discard(headers, body);
             Err(too_large(bytes_max))
         }
         Ok(Err(_)) => Err(Failure::new(Code::InvalidJson, "The body broke off: send it whole")),
@@ -47,12 +45,12 @@ fn too_large(bytes_max: usize) -> Failure {
     Failure::new(Code::BodyTooLarge, format!("The body is larger than {bytes_max} bytes: split the request"))
 }
 
-/// Reads on past a body nobody wants, unless its sender waits to be asked for it.
-pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
+/// Reads on past a body nobody wants, beside the answer, unless its sender waits to be asked for it.
+pub(crate) fn discard(headers: &HeaderMap, mut body: Body) {
     if headers::expects_continue(headers) {
         return;
     }
-    let rest = async {
+    let rest = async move {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
             bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -61,5 +59,7 @@ pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
             }
         }
     };
-    let _ = timeout(DISCARD_TIME_MAX, rest).await;
+    task::spawn("discard", async {
+        let _ = timeout(DISCARD_TIME_MAX, rest).await; // Late or done: it is over.
+    });
 }

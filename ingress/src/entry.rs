@@ -30,7 +30,7 @@ pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange
     let (tenant, deadline) = match pass(gate, &parts.headers, exchange) {
         Ok(passed) => passed,
         Err(failure) => {
-            body::discard(&parts.headers, body).await;
+            body::discard(&parts.headers, body);
             return Err(failure);
         }
     };

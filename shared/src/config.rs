@@ -28,28 +28,26 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nats {
-    /// One server or several of a cluster: `nats://A:4222,nats://B:4222`. May hold credentials: show [`Nats::shown`].
-    #[serde(serialize_with = "without_credentials")]
+    /// One server or several of a cluster: `nats://A:4222,nats://B:4222`. May hold credentials: see [`without_credentials`].
+    #[serde(serialize_with = "hidden")]
     pub url: String,
     /// Copies of each stream. Absent: three in a cluster of three or more, else one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<usize>,
 }
 
-impl Nats {
-    /// The URL without what stands before an `@`.
-    pub fn shown(&self) -> String {
-        let servers = self.url.split(',').map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-            (None, Some((_, host))) => host.to_owned(),
-            (_, None) => server.to_owned(),
-        });
-        servers.collect::<Vec<_>>().join(",")
-    }
+/// Server addresses without what stands before an `@`: the form in which they may be shown.
+pub fn without_credentials(url: &str) -> String {
+    let bare = |one: &str| match (one.find("://"), one.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &one[..scheme + 3], &one[at + 1..]),
+        (None, Some(at)) => one[at + 1..].to_owned(),
+        _ => one.to_owned(),
+    };
+    url.split(',').map(bare).collect::<Vec<_>>().join(",")
 }
 
-fn without_credentials<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&Nats { url: url.to_owned(), replicas: None }.shown())
+fn hidden<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&without_credentials(url))
 }
 
 /// The bounds of the ingress. Every input has a size, a depth and a time limit.
@@ -262,6 +260,13 @@ models:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_credentials() {
+        assert_eq!(without_credentials("nats://u:p@h:4222,tls://t@k"), "nats://h:4222,tls://k");
+        assert_eq!(without_credentials("u:p@h"), "h");
+        assert_eq!(without_credentials("nats://h:4222"), "nats://h:4222");
+    }
 
     #[test]
     fn a_printed_configuration_holds_no_credentials() {

@@ -5,7 +5,7 @@ use shared::broker::Broker;
 use shared::broker::memory::MemoryBroker;
 use shared::broker::nats::child::{self, NatsServer};
 use shared::broker::nats::{NatsBroker, Options};
-use shared::config::{Config, Nats};
+use shared::config::{Config, Nats, without_credentials};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,7 +32,9 @@ pub(crate) fn named(argument: Option<&str>, config: &Config) -> Option<Nats> {
 /// Connects to a NATS server.
 pub(crate) async fn connect(nats: &Nats) -> Result<Arc<dyn Broker>, Failed> {
     let options = Options { replicas: nats.replicas, ..Options::default() };
-    let broker = NatsBroker::connect(&nats.url, options).await.map_err(|error| Failed::broken(format!("{}: {error}", nats.shown())))?;
+    let broker = NatsBroker::connect(&nats.url, options)
+        .await
+        .map_err(|error| Failed::broken(format!("{}: {error}", without_credentials(&nats.url))))?;
     Ok(broker)
 }
 

@@ -21,11 +21,11 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    pub(crate) fn refused(why: impl ToString) -> Self {
+    pub(crate) fn refused(why: impl std::fmt::Display) -> Self {
         Self::Refused(why.to_string())
     }
 
-    pub(crate) fn broken(why: impl ToString) -> Self {
+    pub(crate) fn broken(why: impl std::fmt::Display) -> Self {
         Self::Broken(why.to_string())
     }
 

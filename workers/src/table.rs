@@ -278,7 +278,7 @@ mod tests {
         let running = entry(&mut table);
         let (ingress, cancel) = (running.ingress.clone(), running.cancel.clone());
         table.start(entropy::request_id(), running);
-        table.ingress_seen(Time::ZERO, ingress.clone());
+        table.ingress_seen(Time::ZERO, ingress);
         table.cancel_orphans(Time::from_millis(4_900));
         assert!(!cancel.is_cancelled());
         table.cancel_orphans(Time::from_millis(5_000));

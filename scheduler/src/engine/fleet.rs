@@ -98,6 +98,8 @@ struct Worker {
     suspect: bool,
     backends: Vec<BackendCredit>,
     tokens: u64,
+    /// When it was last given a batch: among equals, whoever rested longest goes next.
+    served: Time,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +114,8 @@ pub(super) struct Fleet {
     /// What each worker said it runs, whoever dispatched it.
     listed: HashMap<RequestId, NodeId>,
     freed: Time,
+    /// Members of all batches.
+    outstanding: usize,
 }
 
 impl Fleet {
@@ -121,7 +125,7 @@ impl Fleet {
 
     /// Requests in calls.
     pub(super) fn outstanding(&self) -> usize {
-        self.batches.values().map(|b| b.members.len()).sum()
+        self.outstanding
     }
 
     pub(super) fn free_slots(&self, now: Time) -> u32 {
@@ -139,7 +143,8 @@ impl Fleet {
         });
         let best = free.min_by_key(|(worker, credit, load)| {
             let used = u64::from(load.calls) * 1_000 / u64::from(credit.concurrency.max(1));
-            (used, self.workers[*worker].tokens)
+            let worker = &self.workers[*worker];
+            (used, worker.tokens, worker.served)
         });
         best.map(|(worker, credit, load)| {
             let tokens = if load.calls == 0 { u64::MAX } else { u64::from(credit.tokens).saturating_sub(load.tokens) };
@@ -157,6 +162,9 @@ impl Fleet {
     }
 
     pub(super) fn dispatched(&mut self, now: Time, id: BatchId, batch: Batch) {
+        if let Some(worker) = self.workers.get_mut(&batch.slot.worker) {
+            worker.served = now;
+        }
         self.unaccepted.push_back((now, id));
         self.occupy(id, batch);
     }
@@ -227,6 +235,7 @@ impl Fleet {
         let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
         let at = batch.members.iter().position(|m| m.id == request)?;
         let member = batch.members.swap_remove(at);
+        self.outstanding -= 1;
         let (key, is_empty) = (batch.slot.key.clone(), batch.members.is_empty());
         self.lighten(&key, worker, member.tokens);
         if self.running.get(&request) == Some(&id) {
@@ -258,8 +267,8 @@ impl Fleet {
 
     /// A worker speaks: its credit is fresh, and what it no longer runs has ended. Returns what ended unreported.
     pub(super) fn heartbeat(&mut self, now: Time, id: &NodeId, backends: Vec<BackendCredit>, running: &[Running]) -> Vec<Member> {
-        let tokens = self.workers.get(id).map_or(0, |w| w.tokens);
-        self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens });
+        let (tokens, served) = self.workers.get(id).map_or((0, Time::ZERO), |w| (w.tokens, w.served));
+        self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens, served });
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
@@ -301,6 +310,7 @@ impl Fleet {
         let load = self.loads.entry(batch.slot.key.clone()).or_default();
         load.calls += 1;
         load.tokens += tokens;
+        self.outstanding += batch.members.len();
         if let Some(worker) = self.workers.get_mut(&batch.slot.worker) {
             worker.tokens += tokens;
         }
@@ -309,6 +319,7 @@ impl Fleet {
 
     fn vacate(&mut self, id: BatchId) -> Option<Batch> {
         let batch = self.batches.remove(&id)?;
+        self.outstanding -= batch.members.len();
         self.lighten(&batch.slot.key, &batch.slot.worker, batch.tokens());
         if let Some(load) = self.loads.get_mut(&batch.slot.key) {
             load.calls = load.calls.saturating_sub(1);

@@ -39,15 +39,8 @@ pub(crate) enum Blow {
     LoseStream,
 }
 
-const BLOWS: [Blow; 7] = [
-    Blow::KillScheduler,
-    Blow::StallScheduler,
-    Blow::Surrender,
-    Blow::KillWorker,
-    Blow::DrainWorker,
-    Blow::KillIngress,
-    Blow::LoseStream,
-];
+const BLOWS: [Blow; 7] =
+    [Blow::KillScheduler, Blow::StallScheduler, Blow::Surrender, Blow::KillWorker, Blow::DrainWorker, Blow::KillIngress, Blow::LoseStream];
 
 /// Blows of one world: enough to meet each other, few enough that work still gets done between them.
 const BLOWS_MAX: u64 = 6;

@@ -121,11 +121,8 @@ impl World {
     /// Under its old name when the operator gave it one.
     fn rise(&mut self, n: usize) {
         let life = self.workers[n].life;
-        let id = if self.rng.happens(500) {
-            self.workers[n].id.clone()
-        } else {
-            NodeId::parse(&format!("worker-{n}-{life}")).expect("a token")
-        };
+        let id =
+            if self.rng.happens(500) { self.workers[n].id.clone() } else { NodeId::parse(&format!("worker-{n}-{life}")).expect("a token") };
         self.workers[n] = Worker::new(id, life);
         self.start_timers(n);
     }
@@ -177,11 +174,8 @@ impl World {
         if is_taken {
             self.take_on(n, dispatch);
         }
-        let (row, event) = if is_taken {
-            (Row::Accept, Event::Accepted { worker, batch })
-        } else {
-            (Row::Refuse, Event::Refused { worker, batch })
-        };
+        let (row, event) =
+            if is_taken { (Row::Accept, Event::Accepted { worker, batch }) } else { (Row::Refuse, Event::Refused { worker, batch }) };
         self.send(row, Happening::Mail { scheduler, input: Input::Event(event) });
     }
 

@@ -178,11 +178,9 @@ impl World {
             Happening::Renew(key) => self.reschedule(key, ack_wait(key.lane)),
             Happening::Nak(key) => self.reschedule(key, Duration::ZERO),
             Happening::Due(lane) => self.ring(lane),
-            Happening::Round(_)
-            | Happening::Announce { .. }
-            | Happening::Pull { .. }
-            | Happening::Mail { .. }
-            | Happening::Step(_) => self.handle_scheduler(happening),
+            Happening::Round(_) | Happening::Announce { .. } | Happening::Pull { .. } | Happening::Mail { .. } | Happening::Step(_) => {
+                self.handle_scheduler(happening)
+            }
             _ => self.handle_worker(happening),
         }
     }

@@ -16,6 +16,7 @@ mod version;
 
 pub use self::version::Version;
 
+use self::fault::Fault;
 use self::link::{Link, bounded};
 use self::puller::NatsPuller;
 use self::streams::{StreamId, Streams};
@@ -26,6 +27,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a start waits for JetStream: several elections' worth.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
 
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,9 +53,18 @@ impl NatsBroker {
     pub async fn connect(url: &str, options: Options) -> Result<Arc<Self>, BrokerError> {
         let streams = Arc::new(Streams::new(Link::open(url).await?, options));
         for stream in Lane::ALL.map(StreamId::Lane).into_iter().chain([StreamId::Leases, StreamId::Blobs]) {
-            bounded(streams.incarnation(stream)).await?;
+            settled(&streams, stream).await?;
         }
         Ok(Arc::new(Self { streams }))
+    }
+}
+
+/// A cluster that has just come up elects leaders before it makes streams with copies: that is waited for.
+async fn settled(streams: &Streams, stream: StreamId) -> Result<(), BrokerError> {
+    let made = link::repeat(Fault::may_pass, || streams.incarnation(stream));
+    match tokio::time::timeout(SETTLE_MAX, made).await {
+        Ok(made) => made.map(drop).map_err(BrokerError::from),
+        Err(_) => Err(BrokerError::Unavailable(format!("JetStream was not ready within {} s", SETTLE_MAX.as_secs()))),
     }
 }
 

@@ -83,7 +83,7 @@ const SEQUENCE_CONCURRENCY: u32 = 64;
 /// An array backend is one accelerator until the file says otherwise: unbounded calls in flight halve the gain of batching.
 const ARRAY_CONCURRENCY: u32 = 1;
 const TOKENS_MAX: u32 = 1 << 20;
-/// A body is held in memory whole.
+/// A body is held in memory whole, and places in it are told in 32 bits.
 const BODY_BYTES_CEILING: usize = 1 << 30;
 const BACKEND_TIMEOUT_MS: u64 = 120_000;
 /// Bounds of what every replica holds in memory and every metric may be labelled with.

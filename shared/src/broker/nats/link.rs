@@ -3,6 +3,7 @@
 use super::fault::{Fault, NO_JETSTREAM, Refusal};
 use super::version::Version;
 use super::{BrokerError, Options};
+use crate::config::without_credentials;
 use crate::{clock, entropy};
 use async_nats::client::{Client, Request};
 use async_nats::connection::State;
@@ -262,25 +263,9 @@ fn reconnect_delay(attempts: usize) -> Duration {
     delay / 2 + (delay / 2).mul_f32(drawn)
 }
 
-fn without_credentials(url: &str) -> String {
-    let bare = |one: &str| match (one.find("://"), one.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &one[..scheme + 3], &one[at + 1..]),
-        (None, Some(at)) => one[at + 1..].to_owned(),
-        _ => one.to_owned(),
-    };
-    url.split(',').map(bare).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_shown_without_its_credentials() {
-        assert_eq!(without_credentials("nats://u:p@h:4222,tls://t@k"), "nats://h:4222,tls://k");
-        assert_eq!(without_credentials("u:p@h"), "h");
-        assert_eq!(without_credentials("nats://h:4222"), "nats://h:4222");
-    }
 
     #[test]
     fn pauses_grow_and_stay_below_their_bound() {

@@ -1,0 +1,81 @@
+//! core: how far apart the service of two tenants of one lane may drift while both have work waiting.
+//!
+//! VTC's bound is two of the largest items (OSDI'24, theorem 1). A batch that may take only what fits it can hold more
+//! than its share of one tenant, so it may add one batch's worth.
+
+use scheduler::engine::Item;
+use shared::domain::Lane;
+use std::collections::BTreeMap;
+
+/// A tenant in a lane.
+type Flow = (Lane, String);
+
+pub(crate) struct Gap {
+    weights: BTreeMap<String, u32>,
+    /// Tokens served by weight.
+    service: BTreeMap<Flow, f64>,
+    /// How far apart two flows were when both were first seen waiting.
+    since: BTreeMap<(Flow, Flow), f64>,
+    largest_item: f64,
+    largest_batch: f64,
+}
+
+impl Gap {
+    pub(crate) const fn new(weights: BTreeMap<String, u32>) -> Self {
+        Self { weights, service: BTreeMap::new(), since: BTreeMap::new(), largest_item: 0.0, largest_batch: 0.0 }
+    }
+
+    fn cost(&self, item: &Item) -> f64 {
+        Item::cost(item.tokens_in, item.tokens_out) as f64 / f64::from(self.weights[item.tenant.as_ref()])
+    }
+
+    fn add(&mut self, item: &Item, cost: f64) {
+        *self.service.entry(flow(item)).or_default() += cost;
+        self.largest_item = self.largest_item.max(cost);
+    }
+
+    pub(crate) fn charge(&mut self, item: &Item) {
+        self.add(item, self.cost(item));
+    }
+
+    pub(crate) fn refund(&mut self, item: &Item) {
+        self.add(item, -self.cost(item));
+    }
+
+    pub(crate) fn batched<'a>(&mut self, items: impl Iterator<Item = &'a Item>) {
+        let mut of_tenant: BTreeMap<Flow, f64> = BTreeMap::new();
+        for item in items {
+            *of_tenant.entry(flow(item)).or_default() += self.cost(item);
+        }
+        self.largest_batch = of_tenant.into_values().fold(self.largest_batch, f64::max);
+    }
+
+    /// Checks every pair of flows that both wait, and have since the pair was first seen.
+    pub(crate) fn check<'a>(&mut self, waiting: impl Iterator<Item = &'a Item>) {
+        let mut flows: Vec<Flow> = Vec::new();
+        for item in waiting {
+            self.largest_item = self.largest_item.max(self.cost(item));
+            flows.push(flow(item));
+        }
+        flows.sort();
+        flows.dedup();
+        self.since.retain(|(one, other), _| flows.contains(one) && flows.contains(other));
+        for (n, one) in flows.iter().enumerate() {
+            for other in flows[n + 1..].iter().filter(|other| other.0 == one.0) {
+                self.check_pair(one, other);
+            }
+        }
+    }
+
+    fn check_pair(&mut self, one: &Flow, other: &Flow) {
+        let served = |flow: &Flow| self.service.get(flow).copied().unwrap_or_default();
+        let apart = served(one) - served(other);
+        let before = *self.since.entry((one.clone(), other.clone())).or_insert(apart);
+        let bound = 2.0 * self.largest_item + self.largest_batch;
+        assert!((apart - before).abs() <= bound + 1e-6, "{one:?} and {other:?} drift apart by {}, of {bound}", apart - before);
+    }
+}
+
+fn flow(item: &Item) -> Flow {
+    (item.lane, item.tenant.to_string())
+}
