@@ -136,6 +136,8 @@ pub struct Engine {
     ingresses: HashMap<NodeId, Time>,
     linger: Linger,
     arrivals: u64,
+    /// The last batch's number. It starts from the clock, above those of any earlier ownership in this process, whose late
+    /// answers must not be taken for these.
     batches: u64,
     bytes: usize,
     maintain_at: Time,
@@ -156,7 +158,7 @@ impl Engine {
             ingresses: HashMap::new(),
             linger: Linger::default(),
             arrivals: 0,
-            batches: 0,
+            batches: config.dispatch_from.as_micros(),
             bytes: 0,
             maintain_at: Time::ZERO,
             linger_until: None,
@@ -171,7 +173,7 @@ impl Engine {
             self.apply(now, event, actions);
         }
         self.expire(now, actions);
-        self.take_back_unaccepted(now);
+        self.take_back_unaccepted(now, actions);
         self.maintain(now, actions);
         self.dispatch(now, actions);
     }
@@ -223,7 +225,7 @@ impl Engine {
             Event::Reserved(id) => self.reserved(id),
             Event::QuotaRefused { id, .. } => self.fail(id, Code::TooManyInFlight, actions),
             Event::Accepted { worker, batch } => self.accepted(&worker, batch, actions),
-            Event::Refused { worker, batch } => self.refused(&worker, batch),
+            Event::Refused { worker, batch } => self.refused(&worker, batch, actions),
             Event::Done { worker, batch, items } => self.done(now, &worker, batch, &items, actions),
             Event::Heartbeat { worker, backends, running } => self.heartbeat(now, &worker, backends, &running, actions),
             Event::WorkerLeft(worker) => self.worker_gone(&worker, actions),
@@ -249,6 +251,10 @@ impl Engine {
         if self.frames.redelivered(frame, now) {
             return; // Its items are here already; only the token is new.
         }
+        if frame.lane.is_deferred() && items.iter().any(|item| self.is_in_hand(now, item.id)) {
+            actions.push(Action::Close(frame)); // Whoever has it acks it; if it dies, the frame comes again.
+            return;
+        }
         let fresh: Vec<Item> = items.into_iter().filter(|item| self.is_fresh(now, item.id)).collect();
         self.frames.open(frame, fresh.len(), now);
         if fresh.is_empty() {
@@ -260,12 +266,14 @@ impl Engine {
         }
     }
 
-    /// Whether an item is to be placed: not cancelled, not here in another frame, not running on a worker that lives.
+    /// Whether an item is here in another frame, or running on a worker that lives.
+    fn is_in_hand(&self, now: Time, id: RequestId) -> bool {
+        self.items.contains_key(&id) || self.fleet.is_running_on_live_worker(id, now)
+    }
+
+    /// Whether an item is to be placed.
     fn is_fresh(&mut self, now: Time, id: RequestId) -> bool {
-        if self.cancelled.contains(id) || self.items.contains_key(&id) {
-            return false;
-        }
-        if self.fleet.is_running_on_live_worker(id, now) {
+        if self.cancelled.contains(id) || self.is_in_hand(now, id) {
             return false;
         }
         self.fleet.forget(id, now); // Its worker is silent: the ingress published it again.
@@ -291,29 +299,31 @@ impl Engine {
         }
     }
 
-    /// The worker has the batch: what was taken back in the meantime and still waits here is its own again.
     fn accepted(&mut self, worker: &NodeId, batch: BatchId, actions: &mut Vec<Action>) {
-        for member in self.fleet.accept(worker, batch) {
-            let is_its_own = |e: &Entry| e.state == State::Waiting || e.state == State::Dispatched(batch);
-            let Some(state) = self.items.get(&member.id).filter(|e| is_its_own(e)).map(|e| e.state) else { continue };
-            if state == State::Waiting {
-                self.queue.charge(member.lane, &member.tenant, member.cost);
-            }
-            if let Some(entry) = self.remove(member.id, actions) {
-                self.hand_over(&entry, actions);
-            }
+        let members = self.fleet.accept(worker, batch);
+        members.iter().for_each(|member| self.hand_over(member.id, actions));
+        let late = self.fleet.accept_late(worker, batch);
+        self.hand_over_late(&late, actions);
+    }
+
+    /// A worker has what was taken back from it: it runs there, wherever else it has been sent since.
+    fn hand_over_late(&mut self, members: &[Member], actions: &mut Vec<Action>) {
+        for member in members {
+            self.queue.charge(member.lane, &member.tenant, member.cost); // It was refunded.
+            self.hand_over(member.id, actions);
         }
     }
 
-    fn refused(&mut self, worker: &NodeId, batch: BatchId) {
-        let Some(batch) = self.fleet.refuse(worker, batch) else { return };
-        self.take_back(&batch.members);
+    fn refused(&mut self, worker: &NodeId, batch: BatchId, actions: &mut Vec<Action>) {
+        let Some(members) = self.fleet.refuse(worker, batch) else { return };
+        self.take_back(batch, &members, actions);
     }
 
     fn done(&mut self, now: Time, worker: &NodeId, batch: BatchId, items: &[ItemDone], actions: &mut Vec<Action>) {
         self.accepted(worker, batch, actions); // A lost accept: the answer says as much.
         for done in items {
-            if let Some(member) = self.fleet.finish(worker, batch, done.id, now) {
+            if let Some((member, took)) = self.fleet.finish(worker, batch, done.id, now) {
+                took.into_iter().for_each(|took| self.linger.finished(took));
                 self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
                 self.close(member.frame, actions);
             }
@@ -328,10 +338,12 @@ impl Engine {
     }
 
     fn heartbeat(&mut self, now: Time, worker: &NodeId, backends: Vec<BackendCredit>, running: &[Running], actions: &mut Vec<Action>) {
+        let late = self.fleet.running_late(worker, running); // The accept was lost.
+        self.hand_over_late(&late, actions);
         for run in running {
-            let waiting = self.items.get(&run.id).is_some_and(|e| e.state == State::Waiting || e.state == State::Reserving);
+            let waiting = self.items.get(&run.id).is_some_and(|e| !matches!(e.state, State::Dispatched(_)));
             if waiting && let Some(entry) = self.remove(run.id, actions) {
-                self.hand_over(&entry, actions); // Another owner dispatched it, or the accept was lost.
+                self.leave_to_another(&entry, actions);
             }
         }
         let gone = self.fleet.heartbeat(now, worker, backends, running);
@@ -342,7 +354,7 @@ impl Engine {
 
     fn worker_gone(&mut self, worker: &NodeId, actions: &mut Vec<Action>) {
         let (unaccepted, running) = self.fleet.remove(worker);
-        self.take_back(&unaccepted);
+        unaccepted.iter().for_each(|(batch, members)| self.take_back(*batch, members, actions));
         for member in running {
             if self.frames.finished(member.frame) {
                 actions.push(Action::Nak(member.frame)); // Deferred work comes back without waiting for its ack to run out.
@@ -372,19 +384,22 @@ impl Engine {
         self.leave_frame(&entry, actions);
     }
 
-    fn take_back_unaccepted(&mut self, now: Time) {
-        while let Some(batch) = self.fleet.take_unaccepted(now.saturating_sub(ACCEPT_WAIT)) {
-            self.take_back(&batch);
+    fn take_back_unaccepted(&mut self, now: Time, actions: &mut Vec<Action>) {
+        while let Some((batch, members)) = self.fleet.take_unaccepted(now.saturating_sub(ACCEPT_WAIT)) {
+            self.take_back(batch, &members, actions);
         }
     }
 
     /// Back to where they were in the queue, and the tenants' service is given back.
-    fn take_back(&mut self, members: &[Member]) {
+    fn take_back(&mut self, batch: BatchId, members: &[Member], actions: &mut Vec<Action>) {
         for member in members {
-            let Some(entry) = self.items.get_mut(&member.id) else { continue };
-            entry.state = State::Waiting;
             self.queue.refund(member.lane, &member.tenant, member.cost);
+            let Some(entry) = self.items.get_mut(&member.id).filter(|entry| entry.state == State::Dispatched(batch)) else { continue };
+            entry.state = State::Waiting;
             self.queue.push(entry);
+            if self.cancelled.contains(member.id) {
+                self.drop_unawaited(member.id, actions);
+            }
         }
     }
 
@@ -407,13 +422,14 @@ impl Engine {
         if self.settle_until.is_some() {
             return;
         }
-        while !self.queue.is_empty() {
-            let Some(slot) = self.fleet.free_slot(now) else { return };
+        self.count_company(now);
+        while let Some(id) = self.next_awaited(now, actions) {
+            let Some(slot) = self.fleet.free_slot(now, self.items[&id].item.tokens()) else { return };
             if let Some(until) = self.hold_for_company(now) {
                 self.linger_until = Some(until);
                 return;
             }
-            let Some(anchor) = self.take_anchor(now, slot.tokens, actions) else { return };
+            let anchor = self.take(id);
             let members = self.gather(now, anchor, actions);
             self.batches += 1;
             let batch = BatchId(self.batches);
@@ -424,39 +440,48 @@ impl Engine {
         }
     }
 
+    fn count_company(&mut self, now: Time) {
+        if self.config.kind == ModelKind::Array
+            && let Some((lane, ..)) = self.queue.arrivals()
+        {
+            self.linger.counted(now, lane, self.queue.total() + self.fleet.outstanding());
+        }
+    }
+
     /// Array calls wait a little while the callers known to be in the system have not yet come back.
     fn hold_for_company(&self, now: Time) -> Option<Time> {
         if self.config.kind != ModelKind::Array {
             return None;
         }
-        let (lane, oldest) = self.queue.oldest()?;
+        let (lane, first, last) = self.queue.arrivals()?;
         let waiting = self.queue.total();
         if waiting >= self.config.max_items as usize {
             return None;
         }
-        let since = oldest.max(self.fleet.freed_at());
-        self.linger.hold_until(now, lane, since, waiting, self.fleet.outstanding())
+        let freed = self.fleet.freed_at(); // Those who came while no slot was free have not been waited for yet.
+        self.linger.hold_until(now, lane, (first.max(freed), last.max(freed)), waiting, self.fleet.outstanding())
     }
 
-    /// The next item by lane, tenant and deadline that anybody still waits for, if the slot's tokens allow it.
-    fn take_anchor(&mut self, now: Time, tokens_free: u64, actions: &mut Vec<Action>) -> Option<Member> {
+    /// The next item by lane, tenant and deadline that anybody still waits for.
+    fn next_awaited(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<RequestId> {
         loop {
             let id = self.queue.peek()?;
-            let entry = &self.items[&id];
-            if !self.is_awaited(now, &entry.item) {
-                let entry = self.remove(id, actions)?;
-                self.leave_frame(&entry, actions);
-                continue;
+            if self.is_awaited(now, &self.items[&id].item) {
+                return Some(id);
             }
-            if u64::from(entry.item.tokens()) > tokens_free {
-                return None;
-            }
-            return Some(self.take(id));
+            self.drop_unawaited(id, actions);
         }
     }
 
+    /// A deferred request has a record that waits for its answer, whatever became of its ingress.
     fn is_awaited(&self, now: Time, item: &Item) -> bool {
-        self.ingresses.get(&item.ingress).is_some_and(|seen| now.since(*seen) < INGRESS_SILENT)
+        item.lane.is_deferred() || self.ingresses.get(&item.ingress).is_some_and(|seen| now.since(*seen) < INGRESS_SILENT)
+    }
+
+    fn drop_unawaited(&mut self, id: RequestId, actions: &mut Vec<Action>) {
+        if let Some(entry) = self.remove(id, actions) {
+            self.leave_frame(&entry, actions);
+        }
     }
 
     /// Fills the batch of `anchor` in fair order with what may share its call.
@@ -479,9 +504,7 @@ impl Engine {
             };
             let Some(id) = self.queue.find(COMPAT_SCAN_MAX, fits) else { break };
             if !self.is_awaited(now, &self.items[&id].item) {
-                if let Some(entry) = self.remove(id, actions) {
-                    self.leave_frame(&entry, actions);
-                }
+                self.drop_unawaited(id, actions);
                 continue;
             }
             let item = &self.items[&id].item;
@@ -523,10 +546,21 @@ impl Engine {
     }
 
     /// A worker has the item now, and with a deferred one the frame's ack token.
-    fn hand_over(&mut self, entry: &Entry, actions: &mut Vec<Action>) {
+    fn hand_over(&mut self, id: RequestId, actions: &mut Vec<Action>) {
+        let Some(entry) = self.remove(id, actions) else { return };
         if self.frames.left(entry.frame, entry.frame.lane.is_deferred()) {
             actions.push(Action::Ack(entry.frame));
         }
+    }
+
+    /// A worker runs the item for another owner. Its end is not heard here, so a deferred frame is let go: it is acked by
+    /// the worker, or comes again.
+    fn leave_to_another(&mut self, entry: &Entry, actions: &mut Vec<Action>) {
+        if !entry.frame.lane.is_deferred() {
+            return self.leave_frame(entry, actions);
+        }
+        self.frames.let_go(entry.frame);
+        actions.push(Action::Close(entry.frame));
     }
 }
 

@@ -68,8 +68,6 @@ struct Load {
 pub(super) struct Slot {
     pub(super) worker: NodeId,
     pub(super) backend: Box<str>,
-    /// Tokens it may hold; unbounded when the backend is idle, so that a large request runs alone.
-    pub(super) tokens: u64,
     key: SlotKey,
 }
 
@@ -78,7 +76,7 @@ pub(super) struct Batch {
     slot: Slot,
     sent: Time,
     accepted: Option<Time>,
-    pub(super) members: Vec<Member>,
+    members: Vec<Member>,
 }
 
 impl Batch {
@@ -106,7 +104,8 @@ struct Worker {
 pub(super) struct Fleet {
     workers: BTreeMap<NodeId, Worker>,
     loads: HashMap<SlotKey, Load>,
-    batches: HashMap<BatchId, Batch>,
+    /// In order, so that the same events give the same actions.
+    batches: BTreeMap<BatchId, Batch>,
     unaccepted: VecDeque<(Time, BatchId)>,
     late: VecDeque<(BatchId, Batch)>,
     /// Accepted items of this owner's batches.
@@ -134,22 +133,19 @@ impl Fleet {
         credits.map(|(worker, credit)| credit.concurrency.saturating_sub(self.load(worker, credit).calls)).sum()
     }
 
-    /// The freest backend, at its least loaded worker.
-    pub(super) fn free_slot(&self, now: Time) -> Option<Slot> {
+    /// The freest backend with room for so many tokens, at its least loaded worker. An idle one has room for any.
+    pub(super) fn free_slot(&self, now: Time, tokens: u32) -> Option<Slot> {
         let free = self.candidates(now).filter_map(|(worker, credit)| {
             let load = self.load(worker, credit);
-            let has_room = load.calls < credit.concurrency && load.tokens < u64::from(credit.tokens);
-            has_room.then_some((worker, credit, load))
+            let fits = load.calls == 0 || load.tokens + u64::from(tokens) <= u64::from(credit.tokens);
+            (fits && load.calls < credit.concurrency).then_some((worker, credit, load))
         });
         let best = free.min_by_key(|(worker, credit, load)| {
             let used = u64::from(load.calls) * 1_000 / u64::from(credit.concurrency.max(1));
             let worker = &self.workers[*worker];
             (used, worker.tokens, worker.served)
         });
-        best.map(|(worker, credit, load)| {
-            let tokens = if load.calls == 0 { u64::MAX } else { u64::from(credit.tokens).saturating_sub(load.tokens) };
-            Slot { worker: worker.clone(), backend: credit.name.clone(), tokens, key: SlotKey::of(worker, credit) }
-        })
+        best.map(|(worker, credit, _)| Slot { worker: worker.clone(), backend: credit.name.clone(), key: SlotKey::of(worker, credit) })
     }
 
     fn candidates(&self, now: Time) -> impl Iterator<Item = (&NodeId, &BackendCredit)> {
@@ -176,11 +172,6 @@ impl Fleet {
 
     /// The worker has it: returns the members to hand over; none if it is not this worker's or was accepted before.
     pub(super) fn accept(&mut self, worker: &NodeId, id: BatchId) -> Vec<Member> {
-        if let Some(at) = self.late.iter().position(|(late, batch)| *late == id && batch.slot.worker == *worker)
-            && let Some((_, batch)) = self.late.remove(at)
-        {
-            self.occupy(id, batch);
-        }
         let Some(batch) = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker && b.accepted.is_none()) else {
             return Vec::new();
         };
@@ -191,19 +182,38 @@ impl Fleet {
         members
     }
 
-    /// The worker will not take it.
-    pub(super) fn refuse(&mut self, worker: &NodeId, id: BatchId) -> Option<Batch> {
+    /// The worker has what was taken back from it: returns the members to hand over.
+    pub(super) fn accept_late(&mut self, worker: &NodeId, id: BatchId) -> Vec<Member> {
+        let at = self.late.iter().position(|(late, batch)| *late == id && batch.slot.worker == *worker);
+        let Some((_, batch)) = at.and_then(|at| self.late.remove(at)) else { return Vec::new() };
+        self.occupy(id, batch);
+        self.accept(worker, id)
+    }
+
+    /// The worker lists items of batches that were taken back from it: returns those to hand over.
+    pub(super) fn running_late(&mut self, worker: &NodeId, running: &[Running]) -> Vec<Member> {
+        let is_listed = |member: &Member| running.iter().any(|run| run.id == member.id);
+        let has_listed = |batch: &Batch| batch.slot.worker == *worker && batch.members.iter().any(is_listed);
+        let listed: Vec<BatchId> = self.late.iter().filter(|(_, batch)| has_listed(batch)).map(|(id, _)| *id).collect();
+        for (_, batch) in self.late.iter_mut().filter(|(id, _)| listed.contains(id)) {
+            batch.members.retain(is_listed); // The others wait, or run, elsewhere.
+        }
+        listed.into_iter().flat_map(|id| self.accept_late(worker, id)).collect()
+    }
+
+    /// The worker will not take it: returns the members to take back.
+    pub(super) fn refuse(&mut self, worker: &NodeId, id: BatchId) -> Option<Vec<Member>> {
         if self.batches.get(&id).is_none_or(|b| b.slot.worker != *worker || b.accepted.is_some()) {
             return None;
         }
-        let batch = self.vacate(id);
+        let batch = self.vacate(id)?;
         self.suspect(worker);
         self.drop_settled_waits();
-        batch
+        Some(batch.members)
     }
 
     /// A batch sent at or before `sent_by` that nobody accepted. Its worker is suspect from now on.
-    pub(super) fn take_unaccepted(&mut self, sent_by: Time) -> Option<Vec<Member>> {
+    pub(super) fn take_unaccepted(&mut self, sent_by: Time) -> Option<(BatchId, Vec<Member>)> {
         self.drop_settled_waits();
         let (_, id) = self.unaccepted.front().copied().filter(|(sent, _)| *sent <= sent_by)?;
         self.unaccepted.pop_front();
@@ -214,7 +224,7 @@ impl Fleet {
             self.late.pop_front();
         }
         self.late.push_back((id, batch));
-        Some(members)
+        Some((id, members))
     }
 
     fn drop_settled_waits(&mut self) {
@@ -230,23 +240,24 @@ impl Fleet {
         }
     }
 
-    /// One item of a batch has ended. Returns it, once.
-    pub(super) fn finish(&mut self, worker: &NodeId, id: BatchId, request: RequestId, now: Time) -> Option<Member> {
+    /// One item of a batch has ended. Returns it, once, and with the last one what the whole call took.
+    pub(super) fn finish(&mut self, worker: &NodeId, id: BatchId, request: RequestId, now: Time) -> Option<(Member, Option<Duration>)> {
         let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
         let at = batch.members.iter().position(|m| m.id == request)?;
         let member = batch.members.swap_remove(at);
         self.outstanding -= 1;
-        let (key, is_empty) = (batch.slot.key.clone(), batch.members.is_empty());
+        let took = batch.members.is_empty().then(|| now.since(batch.sent));
+        let key = batch.slot.key.clone();
         self.lighten(&key, worker, member.tokens);
         if self.running.get(&request) == Some(&id) {
             self.running.remove(&request);
         }
         self.listed.remove(&request);
-        if is_empty {
+        if took.is_some() {
             self.vacate(id);
             self.freed = now;
         }
-        Some(member)
+        Some((member, took))
     }
 
     /// Drops what this owner knows of a request whose worker fell silent.
@@ -272,7 +283,7 @@ impl Fleet {
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
-        self.unlisted(now, id, &listed).into_iter().filter_map(|(batch, request)| self.finish(id, batch, request, now)).collect()
+        self.unlisted(now, id, &listed).into_iter().filter_map(|(batch, request)| self.finish(id, batch, request, now)).map(|(m, _)| m).collect()
     }
 
     fn unlisted(&self, now: Time, worker: &NodeId, listed: &HashSet<RequestId>) -> Vec<(BatchId, RequestId)> {
@@ -287,14 +298,18 @@ impl Fleet {
         self.workers.iter().filter(|(_, w)| now.since(w.seen) >= HEARTBEAT_GONE).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Drops a worker. Returns the members of its batches: not yet accepted, and accepted.
-    pub(super) fn remove(&mut self, id: &NodeId) -> (Vec<Member>, Vec<Member>) {
+    /// Drops a worker. Returns its batches that were not yet accepted, and the members of those that were.
+    pub(super) fn remove(&mut self, id: &NodeId) -> (Vec<(BatchId, Vec<Member>)>, Vec<Member>) {
         let (mut unaccepted, mut running) = (Vec::new(), Vec::new());
         let of_worker: Vec<BatchId> = self.batches.iter().filter(|(_, b)| b.slot.worker == *id).map(|(id, _)| *id).collect();
-        for batch in of_worker.into_iter().filter_map(|id| self.vacate(id)) {
-            let members = if batch.accepted.is_some() { &mut running } else { &mut unaccepted };
-            members.extend(batch.members);
+        for batch_id in of_worker {
+            match self.vacate(batch_id) {
+                Some(batch) if batch.accepted.is_some() => running.extend(batch.members),
+                Some(batch) => unaccepted.push((batch_id, batch.members)),
+                None => {}
+            }
         }
+        self.late.retain(|(_, batch)| batch.slot.worker != *id);
         running.iter().for_each(|m| {
             self.running.remove(&m.id);
         });

@@ -4,7 +4,7 @@ use super::Action;
 use shared::broker::ack_wait;
 use shared::clock::Time;
 use shared::domain::Lane;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// A stored frame, the same at every redelivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +28,8 @@ struct Frame {
 
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    open: HashMap<FrameKey, Frame>,
+    /// In order, so that the same events give the same actions.
+    open: BTreeMap<FrameKey, Frame>,
     acked: HashSet<FrameKey>,
     acked_order: VecDeque<FrameKey>,
 }
@@ -73,6 +74,11 @@ impl Frames {
         ended
     }
 
+    /// Nothing of the frame is answered for here any more.
+    pub(super) fn let_go(&mut self, key: FrameKey) {
+        self.open.remove(&key);
+    }
+
     pub(super) fn ack(&mut self, key: FrameKey) {
         self.open.remove(&key);
         if self.acked.insert(key) {
@@ -97,6 +103,6 @@ impl Frames {
 
     /// Empties the table; what waited here is to be given back.
     pub(super) fn drain_held(&mut self) -> impl Iterator<Item = FrameKey> {
-        self.open.drain().filter(|(_, frame)| frame.held > 0).map(|(key, _)| key)
+        std::mem::take(&mut self.open).into_iter().filter(|(_, frame)| frame.held > 0).map(|(key, _)| key)
     }
 }

@@ -1,8 +1,13 @@
 //! core: when a free accelerator should wait a moment for company.
 //!
 //! Callers in a closed loop all come back just after a batch is answered, spread over a millisecond or two. To take the
-//! first of them alone would waste the accelerator's fixed cost on it. So a call waits, for at most the lane's linger,
-//! until nine in ten of the callers recently seen in the system are back. A lone caller is all there is and never waits.
+//! first of them alone would waste the accelerator's fixed cost on it. So a call waits until nine in ten of the callers
+//! recently seen in the system are back, for as long as they keep coming: at most the lane's linger after the last of
+//! them, and four times that in all. A lone caller is all there is and never waits.
+//!
+//! The wait counts from the last arrival, not from the first, and grows with the calls (a quarter of what one takes), because
+//! how long callers take to come back depends on the machine and the road: a fixed wait that one machine's callers fit
+//! into cuts the batches of a slower one in two.
 
 use shared::clock::Time;
 use shared::domain::Lane;
@@ -14,6 +19,12 @@ const MEMORY_CALLS: usize = 8;
 
 /// A population seen longer ago says nothing about who is about to come back.
 const MEMORY: Duration = Duration::from_secs(1);
+
+/// The whole wait, in lingers.
+const WHOLE_WAIT: u32 = 4;
+
+/// A linger that grew with the calls is at most this many times the lane's own.
+const GROWTH_MAX: u32 = 5;
 
 const fn linger(lane: Lane) -> Duration {
     Duration::from_millis(match lane {
@@ -27,6 +38,8 @@ const fn linger(lane: Lane) -> Duration {
 pub(super) struct Linger {
     /// Requests in the system (waiting or running) at each of the last calls.
     seen: VecDeque<(Time, usize)>,
+    /// What a call takes, smoothed.
+    call: Duration,
 }
 
 impl Linger {
@@ -38,9 +51,32 @@ impl Linger {
         self.seen.push_back((now, population));
     }
 
-    /// Until when to wait, if `waiting` requests wait since `since` and `running` more are still in calls.
-    pub(super) fn hold_until(&self, now: Time, lane: Lane, since: Time, waiting: usize, running: usize) -> Option<Time> {
-        let until = since + linger(lane);
+    /// `population` requests are in the system now. Those that came within a linger of the last call's start were on their
+    /// way when it left, and belong to its population; without them, each round would expect only nine in ten of the last.
+    pub(super) fn counted(&mut self, now: Time, lane: Lane, population: usize) {
+        let linger = self.linger(lane);
+        if let Some((at, seen)) = self.seen.back_mut()
+            && now.since(*at) <= linger
+        {
+            *seen = population.max(*seen);
+        }
+    }
+
+    /// A call came back after `took`.
+    pub(super) fn finished(&mut self, took: Duration) {
+        self.call = if self.call.is_zero() { took } else { (self.call * 4 + took) / 5 };
+    }
+
+    fn linger(&self, lane: Lane) -> Duration {
+        let own = linger(lane);
+        (self.call / 4).clamp(own, own * GROWTH_MAX)
+    }
+
+    /// Until when to wait, if `waiting` requests wait, the first since `first` and the last since `last`, and `running`
+    /// more are still in calls.
+    pub(super) fn hold_until(&self, now: Time, lane: Lane, (first, last): (Time, Time), waiting: usize, running: usize) -> Option<Time> {
+        let linger = self.linger(lane);
+        let until = (last + linger).min(first + linger * WHOLE_WAIT);
         let absent = self.peak(now).saturating_sub(running);
         let enough = (absent * 9).div_ceil(10);
         (waiting < enough && now < until).then_some(until)
@@ -58,7 +94,7 @@ mod tests {
     const NOW: Time = Time::from_millis(1_000);
 
     fn hold(linger: &Linger, waiting: usize, running: usize) -> bool {
-        linger.hold_until(NOW, Lane::Interactive, NOW, waiting, running).is_some()
+        linger.hold_until(NOW, Lane::Interactive, (NOW, NOW), waiting, running).is_some()
     }
 
     #[test]
@@ -79,12 +115,37 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_ends_with_the_linger() {
+    fn the_wait_ends_when_nobody_comes_any_more_and_in_any_case() {
         let mut linger = Linger::default();
         linger.dispatched(NOW, 64);
-        let until = linger.hold_until(NOW, Lane::Interactive, NOW, 1, 0).unwrap();
-        assert_eq!(until, NOW + Duration::from_millis(2));
-        assert_eq!(linger.hold_until(until, Lane::Interactive, NOW, 1, 0), None);
+        let ms = |n| NOW + Duration::from_millis(n);
+        let until = |now, last| linger.hold_until(now, Lane::Interactive, (NOW, last), 1, 0);
+        assert_eq!(until(NOW, NOW), Some(ms(2)));
+        assert_eq!(until(ms(2), NOW), None);
+        assert_eq!(until(ms(2), ms(1)), Some(ms(3)));
+        assert_eq!(until(ms(7), ms(7)), Some(ms(8)));
+        assert_eq!(until(ms(8), ms(8)), None);
+    }
+
+    #[test]
+    fn those_who_missed_a_call_by_a_little_are_expected_at_the_next() {
+        let mut linger = Linger::default();
+        linger.dispatched(NOW, 58);
+        linger.counted(NOW + Duration::from_millis(1), Lane::Interactive, 64);
+        linger.counted(NOW + Duration::from_millis(3), Lane::Interactive, 90);
+        assert!(hold(&linger, 57, 0));
+        assert!(!hold(&linger, 58, 0), "and those who came later are others");
+    }
+
+    #[test]
+    fn the_wait_grows_with_the_calls() {
+        let mut linger = Linger::default();
+        linger.dispatched(NOW, 64);
+        linger.finished(Duration::from_millis(16));
+        let until = |linger: &Linger| linger.hold_until(NOW, Lane::Interactive, (NOW, NOW), 1, 0).unwrap().since(NOW);
+        assert_eq!(until(&linger), Duration::from_millis(4));
+        (0..50).for_each(|_| linger.finished(Duration::from_secs(1)));
+        assert_eq!(until(&linger), Duration::from_millis(10));
     }
 
     #[test]
@@ -95,6 +156,6 @@ mod tests {
         assert!(!hold(&linger, 1, 0));
         linger.dispatched(NOW, 64);
         let later = NOW + MEMORY + Duration::from_millis(1);
-        assert_eq!(linger.hold_until(later, Lane::Interactive, later, 1, 0), None);
+        assert_eq!(linger.hold_until(later, Lane::Interactive, (later, later), 1, 0), None);
     }
 }

@@ -58,10 +58,6 @@ impl FairQueue {
         self.lanes.iter().map(|lane| lane.arrivals.len()).sum()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.arrivals.is_empty())
-    }
-
     pub(super) fn push(&mut self, entry: &Entry) {
         let lane = &mut self.lanes[entry.item.lane.index()];
         lane.push(&entry.item.tenant, key(entry));
@@ -111,9 +107,13 @@ impl FairQueue {
         self.lanes.iter().find_map(|lane| lane.find(scan, &fits))
     }
 
-    /// The most urgent lane in which something waits, and since when.
-    pub(super) fn oldest(&self) -> Option<(Lane, Time)> {
-        Lane::ALL.into_iter().find_map(|lane| self.lanes[lane.index()].arrivals.values().next().map(|at| (lane, *at)))
+    /// The most urgent lane in which something waits, and when the first and the last of it came.
+    pub(super) fn arrivals(&self) -> Option<(Lane, Time, Time)> {
+        Lane::ALL.into_iter().find_map(|lane| {
+            let mut arrivals = self.lanes[lane.index()].arrivals.values();
+            let first = *arrivals.next()?;
+            Some((lane, first, arrivals.next_back().copied().unwrap_or(first)))
+        })
     }
 
     pub(super) fn clear(&mut self) {

@@ -17,7 +17,13 @@ const UNLISTED_AFTER: Duration = Duration::from_secs(1);
 /// Bytes that a dispatch frame carries.
 const BATCH_BYTES_MAX: usize = 768 * 1024;
 
-/// How long an idle slot may leave waiting work alone.
+/// A linger grows with the calls, to so many times the lane's own at most.
+const LINGER_GROWTH: u32 = 5;
+
+/// The whole wait for company, in lingers.
+const WHOLE_WAIT: u32 = 4;
+
+/// How long an idle slot may wait after the last arrival.
 const fn linger(kind: ModelKind, lane: Lane) -> Duration {
     match (kind, lane) {
         (ModelKind::Sequence, _) => Duration::ZERO,
@@ -41,7 +47,7 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn of(plan: &Plan, dispatch_from: Time) -> Self {
         let weights = || plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n), *weight)).collect();
-        let fair = (plan.faults.are_none() && plan.failing == 0).then(weights);
+        let fair = plan.is_calm().then(weights);
         let (kind, max_items, max_tokens, is_roomy) = (plan.kind, plan.max_items, plan.max_tokens, plan.is_roomy());
         Self { kind, max_items, max_tokens, dispatch_from, is_roomy, fair }
     }
@@ -93,7 +99,11 @@ pub(crate) struct Audit {
     /// Everything ever delivered, and the frame it came in last.
     known: BTreeMap<RequestId, (Item, FrameKey)>,
     frames: BTreeSet<FrameKey>,
+    /// Delivered in this step: of two frames with one item, the first counts.
+    arriving: BTreeSet<RequestId>,
     custody: BTreeMap<RequestId, Custody>,
+    /// Bytes in custody.
+    bytes: usize,
     workers: BTreeMap<NodeId, Worker>,
     batches: BTreeMap<BatchId, Batch>,
     cancelled: BTreeSet<RequestId>,
@@ -110,7 +120,9 @@ impl Audit {
             rules,
             known: BTreeMap::new(),
             frames: BTreeSet::new(),
+            arriving: BTreeSet::new(),
             custody: BTreeMap::new(),
+            bytes: 0,
             workers: BTreeMap::new(),
             batches: BTreeMap::new(),
             cancelled: BTreeSet::new(),
@@ -125,6 +137,7 @@ impl Audit {
     }
 
     pub(crate) fn hear(&mut self, now: Time, events: &[Event]) {
+        self.arriving.clear();
         events.iter().for_each(|event| self.hear_one(now, event));
         self.take_back(now);
         self.drop_gone(now);
@@ -154,7 +167,9 @@ impl Audit {
     fn delivered(&mut self, now: Time, frame: FrameKey, items: &[Item]) {
         self.frames.insert(frame);
         for item in items {
-            self.known.insert(item.id, (item.clone(), frame));
+            if self.arriving.insert(item.id) {
+                self.known.insert(item.id, (item.clone(), frame));
+            }
             self.ingresses.insert(item.ingress.clone(), now); // At the latest: silence is told from here on.
         }
     }
@@ -259,16 +274,16 @@ impl Audit {
                 Action::Fail { id, .. } => assert!(self.known.contains_key(id), "{action:?} of a stranger"),
                 Action::Release(id) => {
                     assert!(self.known.contains_key(id), "{action:?} of a stranger");
-                    self.custody.remove(id);
+                    self.bytes -= self.custody.remove(id).map_or(0, |held| held.item.bytes);
                 }
             }
         }
-        let bytes = self.custody.values().map(|held| held.item.bytes).sum();
-        assert_eq!(engine.load(), (self.custody.len(), bytes), "the engine's load and what it took and released");
+        assert_eq!(engine.load(), (self.custody.len(), self.bytes), "the engine's load and what it took and released");
     }
 
     fn admit(&mut self, now: Time, id: RequestId) {
         let (item, frame) = self.known.get(&id).expect("only what was delivered is reserved").clone();
+        self.bytes += item.bytes;
         let held = Custody { item, frame, state: State::Reserving, since: now };
         assert!(self.custody.insert(id, held).is_none(), "{id} is admitted twice");
         // Published again because its worker is silent: that execution is given up.
@@ -355,8 +370,10 @@ impl Audit {
         }
         let waiting = self.custody.values().filter(|held| held.state == State::Waiting);
         let Some(lane) = waiting.clone().map(|held| held.item.lane).min() else { return };
-        let oldest = waiting.filter(|held| held.item.lane == lane).map(|held| held.since).min().expect("the lane is not empty");
-        let idle = now.since(oldest.max(self.freed).max(self.rules.dispatch_from));
-        assert!(idle <= linger(self.rules.kind, lane) && engine.wake_at() > now, "{free} slots are free, and {lane:?} waits for {idle:?}");
+        let since: Vec<Time> = waiting.filter(|held| held.item.lane == lane).map(|held| held.since).collect();
+        let waits = |arrival: Option<&Time>| now.since(*arrival.expect("the lane is not empty").max(&self.freed).max(&self.rules.dispatch_from));
+        let (first, last) = (waits(since.iter().min()), waits(since.iter().max()));
+        let linger = linger(self.rules.kind, lane) * LINGER_GROWTH;
+        assert!(last <= linger && first <= linger * WHOLE_WAIT, "{free} slots are free, and {lane:?} waits for {last:?} to {first:?}");
     }
 }

@@ -79,7 +79,7 @@ impl Faults {
 
     /// How long a message travels.
     pub(crate) fn delay(&self, rng: &mut Rng, now: Time) -> Duration {
-        if now < self.until && rng.happens(self.late) { rng.millis(1, 400) } else { rng.micros(50, 500) }
+        if now < self.until && rng.happens(self.late) { rng.millis(1, 400) } else { rng.micros(20, 200) }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use scheduler::engine::Item;
 use shared::domain::Lane;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A tenant in a lane.
 type Flow = (Lane, String);
@@ -29,17 +29,15 @@ impl Gap {
         Item::cost(item.tokens_in, item.tokens_out) as f64 / f64::from(self.weights[item.tenant.as_ref()])
     }
 
-    fn add(&mut self, item: &Item, cost: f64) {
+    pub(crate) fn charge(&mut self, item: &Item) {
+        let cost = self.cost(item);
         *self.service.entry(flow(item)).or_default() += cost;
         self.largest_item = self.largest_item.max(cost);
     }
 
-    pub(crate) fn charge(&mut self, item: &Item) {
-        self.add(item, self.cost(item));
-    }
-
     pub(crate) fn refund(&mut self, item: &Item) {
-        self.add(item, -self.cost(item));
+        let cost = self.cost(item);
+        *self.service.entry(flow(item)).or_default() -= cost;
     }
 
     pub(crate) fn batched<'a>(&mut self, items: impl Iterator<Item = &'a Item>) {
@@ -52,13 +50,8 @@ impl Gap {
 
     /// Checks every pair of flows that both wait, and have since the pair was first seen.
     pub(crate) fn check<'a>(&mut self, waiting: impl Iterator<Item = &'a Item>) {
-        let mut flows: Vec<Flow> = Vec::new();
-        for item in waiting {
-            self.largest_item = self.largest_item.max(self.cost(item));
-            flows.push(flow(item));
-        }
-        flows.sort();
-        flows.dedup();
+        let flows: BTreeSet<(Lane, &str)> = waiting.map(|item| (item.lane, item.tenant.as_ref())).collect();
+        let flows: Vec<Flow> = flows.into_iter().map(|(lane, tenant)| (lane, tenant.to_owned())).collect();
         self.since.retain(|(one, other), _| flows.contains(one) && flows.contains(other));
         for (n, one) in flows.iter().enumerate() {
             for other in flows[n + 1..].iter().filter(|other| other.0 == one.0) {

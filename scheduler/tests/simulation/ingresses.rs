@@ -142,11 +142,12 @@ impl World {
         let (patient, leaves) = (!rng.happens(traffic.hasty), rng.happens(traffic.fickle));
         let wait = if patient { PATIENCE } else { rng.millis(5, 4_000) };
         let draw = |rng: &mut crate::rng::Rng, (low, high)| u32::try_from(rng.between(low, high)).expect("small");
+        let lane = rng.pick(&traffic.lanes);
         let request = Rc::new(Spec {
             id,
             traffic: n,
             tenant: traffic.tenants[rng.index(traffic.tenants.len())],
-            lane: rng.pick(&traffic.lanes),
+            lane,
             tokens_in: draw(rng, traffic.tokens_in),
             tokens_out: draw(rng, traffic.tokens_out),
             items: draw(rng, traffic.items),
@@ -155,7 +156,7 @@ impl World {
             ingress,
             deadline: self.now + wait,
             patient,
-            stream: rng.happens(traffic.streams),
+            stream: lane == Lane::Interactive && rng.happens(traffic.streams),
         });
         self.records.insert(id, Record { request: Rc::clone(&request), arrived: self.now, is_stored: false, outcome: None });
         self.expect(&request, wait, leaves);

@@ -152,6 +152,11 @@ impl Plan {
         }
     }
 
+    /// Nothing goes wrong and nobody leaves, so that every request costs what it was estimated at.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.faults.are_none() && self.failing == 0 && self.traffic.iter().all(|traffic| traffic.hasty + traffic.fickle == 0)
+    }
+
     pub(crate) fn is_roomy(&self) -> bool {
         self.backends.iter().all(|backend| backend.tokens >= ROOMY)
     }

@@ -3,7 +3,6 @@
 
 use crate::audit::{Audit, Rules};
 use crate::faults::Row;
-use crate::ingresses::Reply;
 use crate::lane::Delivery;
 use crate::plan::{Quota, Request};
 use crate::workers::Dispatch;
