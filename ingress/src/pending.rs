@@ -137,11 +137,15 @@ impl Pending {
         Fate::Again
     }
 
-    fn is_lost(&self, passed: Option<Position>, now: Time) -> bool {
-        let (Some((at, published_at)), Some(passed)) = (self.published, passed) else { return false };
+    /// While the lane holds a request nobody else names it, so the silence begins when it has left.
+    fn is_lost(&mut self, passed: Option<Position>, now: Time) -> bool {
+        let Some((at, published_at)) = self.published else { return false };
+        if passed.is_none_or(|passed| passed.epoch == at.epoch && passed.sequence < at.sequence) {
+            self.named(now);
+            return false;
+        }
         let heard_at = self.named_at.map_or(published_at, |named_at| named_at.max(published_at));
-        let left_the_lane = passed.epoch != at.epoch || passed.sequence >= at.sequence;
-        left_the_lane && now.since(heard_at) >= SILENCE_MAX
+        now.since(heard_at) >= SILENCE_MAX
     }
 }
 
@@ -215,6 +219,14 @@ mod tests {
         pending.named(Time::from_millis(1_000));
         assert_eq!(pending.check(passed(1, 7), Time::from_millis(3_999)), Fate::Waiting);
         assert_eq!(pending.check(passed(1, 7), Time::from_millis(4_000)), Fate::Again);
+    }
+
+    #[test]
+    fn the_silence_begins_when_the_request_leaves_the_lane() {
+        let mut pending = stored(false);
+        assert_eq!(pending.check(passed(1, 6), LATE), Fate::Waiting);
+        assert_eq!(pending.check(passed(1, 7), LATE + Duration::from_millis(2_999)), Fate::Waiting);
+        assert_eq!(pending.check(passed(1, 7), LATE + Duration::from_secs(3)), Fate::Again);
     }
 
     #[test]

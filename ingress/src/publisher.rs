@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use shared::broker::{BrokerError, LaneSubject};
 use shared::domain::{Lane, RequestId};
 use shared::entropy;
+use shared::gather::gather;
 use shared::wire::{COALESCE_MAX, FrameWriter, Part};
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub(crate) async fn run(road: Arc<Road>, (model, mut queue): Queue) {
     loop {
         tokio::select! {
             Some(()) = rounds.next() => {}
-            taken = queue.recv_many(&mut ids, COALESCE_MAX), if rounds.len() < ROUNDS_MAX => {
+            taken = gather(&mut queue, &mut ids, COALESCE_MAX), if rounds.len() < ROUNDS_MAX => {
                 if taken == 0 {
                     return;
                 }

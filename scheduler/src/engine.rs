@@ -190,6 +190,11 @@ impl Engine {
         (self.items.len(), self.bytes)
     }
 
+    /// Whether an item is in custody.
+    pub fn holds(&self, id: RequestId) -> bool {
+        self.items.contains_key(&id)
+    }
+
     /// Waiting items by lane.
     pub fn depth(&self, lane: Lane) -> usize {
         self.queue.len(lane)

@@ -11,6 +11,7 @@ use shared::clock::{self, Time, millis};
 use shared::config::Model;
 use shared::domain::{Lane, NodeId, RequestId};
 use shared::error::{Code, Failure};
+use shared::gather::gather;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngress, ToWorker, decode};
@@ -164,7 +165,7 @@ impl Owner {
         loop {
             tokio::select! {
                 biased;
-                taken = inputs.recv_many(&mut round, ROUND_MAX) => {
+                taken = gather(&mut inputs, &mut round, ROUND_MAX) => {
                     if taken == 0 {
                         return;
                     }
@@ -271,6 +272,7 @@ impl Owner {
                 }
             }
             Action::Fail { id, ingress, code } => self.fail(id, ingress, code),
+            Action::Release(id) if self.engine.holds(id) => {} // It has come again in the meantime.
             Action::Release(id) => {
                 self.waiting.remove(&id);
             }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod domain;
 pub mod entropy;
 pub mod error;
+pub mod gather;
 pub mod outbox;
 pub mod task;
 pub mod telemetry;

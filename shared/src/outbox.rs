@@ -2,6 +2,7 @@
 //! round goes into one frame.
 
 use crate::broker::{Address, Broker};
+use crate::gather::gather;
 use crate::task::{self, Guarded};
 use crate::wire::{FrameWriter, Part};
 use bytes::Bytes;
@@ -58,7 +59,7 @@ impl Outbox {
 
 async fn send_all(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<Job>) {
     let mut round = Vec::with_capacity(ROUND_MAX);
-    while waiting.recv_many(&mut round, ROUND_MAX).await > 0 {
+    while gather(&mut waiting, &mut round, ROUND_MAX).await > 0 {
         let mut flushes = Vec::new();
         let posts = round.drain(..).filter_map(|job| match job {
             Job::Post(to, part) => Some((to, part)),

@@ -88,7 +88,7 @@ impl Sandbox {
         let mut seat = self.seat(trouble.fault).await;
         #[expect(clippy::cast_precision_loss, reason = "a count of inputs")]
         let cost = span(self.config.a_ms + self.config.b_ms * call.inputs.len() as f64);
-        seat.work_until(cost + trouble.delay).await;
+        seat.work_exactly(cost + trouble.delay).await;
         drop(seat);
         let missing = usize::from(trouble.fault == Some(Fault::WrongCount));
         Ok(fault::whole(trouble.fault, call.answer(self.key, missing), running))

@@ -283,7 +283,11 @@ impl Fleet {
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
-        self.unlisted(now, id, &listed).into_iter().filter_map(|(batch, request)| self.finish(id, batch, request, now)).map(|(m, _)| m).collect()
+        self.unlisted(now, id, &listed)
+            .into_iter()
+            .filter_map(|(batch, request)| self.finish(id, batch, request, now))
+            .map(|(m, _)| m)
+            .collect()
     }
 
     fn unlisted(&self, now: Time, worker: &NodeId, listed: &HashSet<RequestId>) -> Vec<(BatchId, RequestId)> {

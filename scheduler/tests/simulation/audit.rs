@@ -47,7 +47,7 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn of(plan: &Plan, dispatch_from: Time) -> Self {
         let weights = || plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n), *weight)).collect();
-        let fair = plan.is_calm().then(weights);
+        let fair = plan.has_fair_order().then(weights);
         let (kind, max_items, max_tokens, is_roomy) = (plan.kind, plan.max_items, plan.max_tokens, plan.is_roomy());
         Self { kind, max_items, max_tokens, dispatch_from, is_roomy, fair }
     }
@@ -85,9 +85,15 @@ struct Batch {
     is_accepted: bool,
     is_taken_back: bool,
     items: BTreeMap<RequestId, Item>,
+    /// Of these another worker was late to say that it has them: the copies here do not count.
+    superseded: BTreeSet<RequestId>,
 }
 
 impl Batch {
+    fn carries(&self, id: RequestId) -> bool {
+        self.is_live() && self.items.contains_key(&id) && !self.superseded.contains(&id)
+    }
+
     /// It holds its credit.
     const fn is_live(&self) -> bool {
         self.is_accepted || !self.is_taken_back
@@ -205,10 +211,15 @@ impl Audit {
     }
 
     fn heartbeat(&mut self, now: Time, worker: &NodeId, backends: &[BackendCredit], running: &[Running]) {
-        self.workers.insert(worker.clone(), Worker { seen: now, backends: backends.to_vec() });
+        let before = self.workers.insert(worker.clone(), Worker { seen: now, backends: backends.to_vec() });
+        if before.is_none() {
+            self.freed = now; // It may have been given up here a little before it is there.
+        }
         let lists = |id: &RequestId| running.iter().any(|run| run.id == *id);
         for batch in self.batches.values_mut().filter(|batch| batch.worker == *worker) {
-            if batch.is_accepted && now.since(batch.sent) >= UNLISTED_AFTER {
+            let is_late = batch.is_taken_back && !batch.is_accepted && batch.items.keys().any(lists);
+            batch.is_accepted |= is_late;
+            if is_late || batch.is_accepted && now.since(batch.sent) >= UNLISTED_AFTER {
                 batch.items.retain(|id, _| lists(id));
             }
         }
@@ -274,11 +285,21 @@ impl Audit {
                 Action::Fail { id, .. } => assert!(self.known.contains_key(id), "{action:?} of a stranger"),
                 Action::Release(id) => {
                     assert!(self.known.contains_key(id), "{action:?} of a stranger");
-                    self.bytes -= self.custody.remove(id).map_or(0, |held| held.item.bytes);
+                    self.released(*id);
                 }
             }
         }
         assert_eq!(engine.load(), (self.custody.len(), self.bytes), "the engine's load and what it took and released");
+    }
+
+    fn released(&mut self, id: RequestId) {
+        let Some(held) = self.custody.remove(&id) else { return };
+        self.bytes -= held.item.bytes;
+        if let State::Out(batch) = held.state
+            && let Some(batch) = self.batches.get_mut(&batch).filter(|batch| !batch.is_accepted)
+        {
+            batch.superseded.insert(id);
+        }
     }
 
     fn admit(&mut self, now: Time, id: RequestId) {
@@ -314,7 +335,8 @@ impl Audit {
         for item in ids {
             self.custody.get_mut(item).expect("checked").state = State::Out(id);
         }
-        let batch = Batch { worker: worker.clone(), slot, sent: now, is_accepted: false, is_taken_back: false, items };
+        let (is_accepted, is_taken_back, superseded) = (false, false, BTreeSet::new());
+        let batch = Batch { worker: worker.clone(), slot, sent: now, is_accepted, is_taken_back, items, superseded };
         assert!(self.batches.insert(id, batch).is_none(), "{id:?} is named twice");
     }
 
@@ -323,7 +345,7 @@ impl Audit {
         assert_eq!(held.state, State::Waiting, "{id} is dispatched");
         assert!(held.item.deadline > now, "{id} is dispatched after its deadline");
         assert!(!self.cancelled.contains(&id), "{id} is dispatched after its cancel");
-        let twice = self.batches.iter().find(|(_, batch)| batch.is_live() && batch.items.contains_key(&id));
+        let twice = self.batches.iter().find(|(_, batch)| batch.carries(id));
         assert!(twice.is_none(), "{id} is twice in flight: {twice:?}");
         let heard = self.ingresses[&held.item.ingress];
         let is_awaited = held.item.lane.is_deferred() || now.since(heard) < INGRESS_SILENT;
@@ -371,7 +393,8 @@ impl Audit {
         let waiting = self.custody.values().filter(|held| held.state == State::Waiting);
         let Some(lane) = waiting.clone().map(|held| held.item.lane).min() else { return };
         let since: Vec<Time> = waiting.filter(|held| held.item.lane == lane).map(|held| held.since).collect();
-        let waits = |arrival: Option<&Time>| now.since(*arrival.expect("the lane is not empty").max(&self.freed).max(&self.rules.dispatch_from));
+        let waits =
+            |arrival: Option<&Time>| now.since(*arrival.expect("the lane is not empty").max(&self.freed).max(&self.rules.dispatch_from));
         let (first, last) = (waits(since.iter().min()), waits(since.iter().max()));
         let linger = linger(self.rules.kind, lane) * LINGER_GROWTH;
         assert!(last <= linger && first <= linger * WHOLE_WAIT, "{free} slots are free, and {lane:?} waits for {last:?} to {first:?}");

@@ -1,7 +1,7 @@
 //! core: how far apart the service of two tenants of one lane may drift while both have work waiting.
 //!
-//! VTC's bound is two of the largest items (OSDI'24, theorem 1). A batch that may take only what fits it can hold more
-//! than its share of one tenant, so it may add one batch's worth.
+//! VTC's bound is two of the largest items (OSDI'24, theorem 1). A batch of several is filled up with what still fits,
+//! though it may not be next: what one tenant had in one batch beside its first item counts like an item.
 
 use scheduler::engine::Item;
 use shared::domain::Lane;
@@ -17,12 +17,13 @@ pub(crate) struct Gap {
     /// How far apart two flows were when both were first seen waiting.
     since: BTreeMap<(Flow, Flow), f64>,
     largest_item: f64,
-    largest_batch: f64,
+    /// What one tenant had in one batch beside its first item.
+    largest_ride: f64,
 }
 
 impl Gap {
     pub(crate) const fn new(weights: BTreeMap<String, u32>) -> Self {
-        Self { weights, service: BTreeMap::new(), since: BTreeMap::new(), largest_item: 0.0, largest_batch: 0.0 }
+        Self { weights, service: BTreeMap::new(), since: BTreeMap::new(), largest_item: 0.0, largest_ride: 0.0 }
     }
 
     fn cost(&self, item: &Item) -> f64 {
@@ -41,11 +42,12 @@ impl Gap {
     }
 
     pub(crate) fn batched<'a>(&mut self, items: impl Iterator<Item = &'a Item>) {
-        let mut of_tenant: BTreeMap<Flow, f64> = BTreeMap::new();
+        let mut rides: BTreeMap<Flow, f64> = BTreeMap::new();
         for item in items {
-            *of_tenant.entry(flow(item)).or_default() += self.cost(item);
+            let cost = self.cost(item);
+            rides.entry(flow(item)).and_modify(|ride| *ride += cost).or_insert(0.0);
         }
-        self.largest_batch = of_tenant.into_values().fold(self.largest_batch, f64::max);
+        self.largest_ride = rides.into_values().fold(self.largest_ride, f64::max);
     }
 
     /// Checks every pair of flows that both wait, and have since the pair was first seen.
@@ -64,7 +66,7 @@ impl Gap {
         let served = |flow: &Flow| self.service.get(flow).copied().unwrap_or_default();
         let apart = served(one) - served(other);
         let before = *self.since.entry((one.clone(), other.clone())).or_insert(apart);
-        let bound = 2.0 * self.largest_item + self.largest_batch;
+        let bound = 2.0 * (self.largest_item + self.largest_ride);
         assert!((apart - before).abs() <= bound + 1e-6, "{one:?} and {other:?} drift apart by {}, of {bound}", apart - before);
     }
 }

@@ -55,10 +55,13 @@ impl Waiter {
         Self { request, exec: None, part_next: 0, begun: false, published: None, named: Time::ZERO, republished: 0 }
     }
 
-    fn is_lost(&self, passed: Option<(u64, u64)>, now: Time) -> bool {
-        let (Some((at, published)), Some(passed)) = (self.published, passed) else { return false };
-        let has_left_the_lane = passed.0 != at.0 || passed.1 >= at.1;
-        has_left_the_lane && now.since(self.named.max(published)) >= SILENCE_MAX
+    /// While the lane holds a request, it is not silent.
+    fn is_lost(&mut self, passed: Option<(u64, u64)>, now: Time) -> bool {
+        let Some((at, published)) = self.published else { return false };
+        if passed.is_none_or(|passed| passed.0 == at.0 && passed.1 < at.1) {
+            self.named = now;
+        }
+        now.since(self.named.max(published)) >= SILENCE_MAX
     }
 }
 
@@ -237,8 +240,8 @@ impl World {
     }
 
     fn sweep(&mut self, n: usize) {
-        let ingress = &self.ingresses[n];
-        let lost = ingress.waiting.values().filter(|waiter| waiter.is_lost(ingress.passed, self.now));
+        let (ingress, now) = (&mut self.ingresses[n], self.now);
+        let lost = ingress.waiting.values_mut().filter_map(|w| w.is_lost(ingress.passed, now).then_some(&*w));
         let lost: Vec<(Request, bool, u8)> = lost.map(|w| (Rc::clone(&w.request), w.begun, w.republished)).collect();
         for (request, begun, republished) in lost {
             self.ingresses[n].waiting.remove(&request.id);
@@ -246,6 +249,7 @@ impl World {
                 self.end(request.id, if begun { Outcome::Cut } else { Outcome::Lost });
                 self.cancel(request.id, None);
             } else {
+                self.republished += 1;
                 let again = Waiter { republished: republished + 1, ..Waiter::new(Rc::clone(&request)) };
                 self.ingresses[n].waiting.insert(request.id, again);
                 self.send_off(n, vec![request]);

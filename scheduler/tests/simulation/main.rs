@@ -31,6 +31,9 @@ fn variable<T: FromStr>(name: &str) -> Option<T> {
 fn live(seed: u64, is_told: bool) -> (shared::clock::Time, usize) {
     let mut rng = Rng::new(seed);
     let plan = Plan::draw(seed, &mut rng);
+    if is_told {
+        eprintln!("{plan:?}");
+    }
     let mut world = World::new(plan, rng, is_told);
     world.run();
     (world.now, world.batches.len())

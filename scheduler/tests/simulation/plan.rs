@@ -152,9 +152,12 @@ impl Plan {
         }
     }
 
-    /// Nothing goes wrong and nobody leaves, so that every request costs what it was estimated at.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.faults.are_none() && self.failing == 0 && self.traffic.iter().all(|traffic| traffic.hasty + traffic.fickle == 0)
+    /// Every request costs what it was estimated at, and nobody rides in batches of a lane or a kind that is not theirs:
+    /// then service follows the order and nothing else.
+    pub(crate) fn has_fair_order(&self) -> bool {
+        let rides = |traffic: &Traffic| self.kind == ModelKind::Array && (traffic.compats > 1 || traffic.lanes.len() > 1);
+        let is_exact = |traffic: &Traffic| traffic.hasty + traffic.fickle == 0 && !rides(traffic);
+        self.faults.are_none() && self.failing == 0 && self.traffic.iter().all(is_exact)
     }
 
     pub(crate) fn is_roomy(&self) -> bool {

@@ -25,11 +25,16 @@ const SETTLE: Duration = Duration::from_millis(250);
 
 const HELD_EVERY: Duration = Duration::from_secs(1);
 
+/// A pull that brought something is followed by the next.
+const PULL_PAUSE: Duration = Duration::from_micros(500);
+
 const NEVER: Time = Time(u64::MAX);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     Delivery(Delivery),
+    /// Where the interactive lane stands, from a reader that opened it (again).
+    Position((u64, u64)),
     Event(Event),
 }
 
@@ -196,6 +201,17 @@ impl World {
         EngineConfig { kind, max_items, max_tokens, weights, dispatch_from: self.now + SETTLE }
     }
 
+    /// The interactive stream is made anew: its readers find theirs gone, and open it again.
+    pub(crate) fn lose_stream(&mut self) {
+        let lane = &mut self.lanes[Lane::Interactive.index()];
+        lane.wipe();
+        let position = lane.position();
+        for scheduler in self.owners() {
+            let after = self.rng.millis(1, 400);
+            self.post(after, Happening::Mail { scheduler, input: Input::Position(position) });
+        }
+    }
+
     /// Something waits in a lane: its readers hear of it.
     pub(crate) fn ring(&mut self, lane: Lane) {
         for scheduler in self.owners() {
@@ -214,6 +230,7 @@ impl World {
         let taken = self.lanes[lane.index()].take(self.now, frames);
         if !taken.is_empty() {
             self.post(ack_wait(lane), Happening::Due(lane));
+            self.post(PULL_PAUSE, Happening::Pull { scheduler: n, lane });
         }
         for delivery in taken {
             self.send(Row::Delivery, Happening::Mail { scheduler: n, input: Input::Delivery(delivery) });
@@ -249,7 +266,7 @@ impl World {
         self.schedulers[n].step_at = NEVER;
         let inputs = std::mem::take(&mut self.schedulers[n].mailbox);
         let Some(mut owner) = self.schedulers[n].owner.take() else { return };
-        let mut events: Vec<Event> = inputs.into_iter().map(|input| owner.take_in(input)).collect();
+        let mut events: Vec<Event> = inputs.into_iter().filter_map(|input| owner.take_in(input)).collect();
         loop {
             let mut actions = Vec::new();
             owner.audit.hear(self.now, &events);
@@ -297,6 +314,7 @@ impl World {
             Action::Fail { id, code, .. } => {
                 self.verdict(id, if code == Code::DeadlineExceeded { Outcome::Expired } else { Outcome::Refused });
             }
+            Action::Release(id) if owner.engine.holds(id) => {} // It has come again in the meantime.
             Action::Release(id) => {
                 owner.bytes.remove(&id);
             }
@@ -340,11 +358,18 @@ impl World {
 }
 
 impl Owner {
-    fn take_in(&mut self, input: Input) -> Event {
-        let Delivery { key, requests } = match input {
-            Input::Event(event) => return event,
-            Input::Delivery(delivery) => delivery,
-        };
+    fn take_in(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Event(event) => Some(event),
+            Input::Delivery(delivery) => Some(self.take_delivery(delivery)),
+            Input::Position(position) => {
+                self.position = position;
+                None
+            }
+        }
+    }
+
+    fn take_delivery(&mut self, Delivery { key, requests }: Delivery) -> Event {
         if key.lane == Lane::Interactive {
             let (epoch, sequence) = self.delivered;
             self.delivered = if key.epoch == epoch { (epoch, sequence.max(key.sequence)) } else { (key.epoch, key.sequence) };

@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) workers: Vec<Worker>,
     pub(crate) ingresses: Vec<Ingress>,
     pub(crate) records: BTreeMap<RequestId, Record>,
+    /// Requests that their ingress took for lost.
+    pub(crate) republished: usize,
     /// Requests of each dispatched batch, and when it went out.
     pub(crate) batches: Vec<(Time, usize)>,
     is_told: bool,
@@ -113,6 +115,7 @@ impl World {
             workers: Vec::new(),
             ingresses: Vec::new(),
             records: BTreeMap::new(),
+            republished: 0,
             batches: Vec::new(),
             plan,
             rng,
@@ -198,7 +201,7 @@ impl World {
             Blow::KillWorker => self.kill_worker(),
             Blow::DrainWorker => self.drain_worker(),
             Blow::KillIngress => self.kill_ingress(),
-            Blow::LoseStream => self.lanes[Lane::Interactive.index()].wipe(),
+            Blow::LoseStream => self.lose_stream(),
         }
     }
 
@@ -260,6 +263,7 @@ impl World {
     }
 
     fn judge(&self) {
+        assert!(self.republished == 0 || !self.plan.faults.are_none(), "{} requests are taken for lost, and nothing was", self.republished);
         for record in self.records.values() {
             let (outcome, _) = record.outcome.expect("a world at rest has no open request");
             assert!(self.is_fair_end(&record.request, outcome), "{outcome:?} is no end for {:?}", record.request);

@@ -2,6 +2,8 @@
 //!
 //! A timer wakes up to a millisecond late. So work that had to wait begins when the seat's earlier work *should* have
 //! ended, not when that was noticed: lateness never adds up, and a busy accelerator has exactly its configured throughput.
+//! And an array call, which nothing may be queued behind, ends on time ([`Seat::work_exactly`]): a millisecond on each
+//! would make batches look worse than they are.
 
 use shared::clock::{self, Time};
 use std::cmp::Reverse;
@@ -14,6 +16,9 @@ use tokio::time::sleep_until;
 /// How late a timer may be on a busy machine. A seat that is held longer than that after its work was not waiting for a
 /// timer but for a slow reader, and that time is lost.
 const LATENESS_MAX: Duration = Duration::from_millis(20);
+
+/// A timer is at most this late on an idle machine: its wheel turns each millisecond, and it never fires early.
+const TIMER_LATENESS: Duration = Duration::from_millis(2);
 
 pub(crate) struct Accelerator {
     /// `None`: as many calls at once as come.
@@ -76,6 +81,22 @@ impl Seat {
         sleep_until(clock::instant(self.end)).await;
     }
 
+    /// The same without a timer's lateness: the last two milliseconds are slept on a thread, as long as seats bound how
+    /// many do so at once.
+    pub(crate) async fn work_exactly(&mut self, span: Duration) {
+        self.end = self.end.max(self.start + span);
+        if self.taken.is_some() {
+            sleep_until(clock::instant(self.end.saturating_sub(TIMER_LATENESS))).await;
+            let rest = self.end.since(clock::now());
+            #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
+            let slept = tokio::task::spawn_blocking(move || std::thread::sleep(rest));
+            let _ = slept.await; // It cannot fail, and the timer below holds in any case.
+        }
+        if clock::now() < self.end {
+            sleep_until(clock::instant(self.end)).await;
+        }
+    }
+
     /// Works until it is dropped.
     pub(crate) async fn hang(&mut self) {
         self.end = Time(u64::MAX);
@@ -116,6 +137,14 @@ mod tests {
         .await;
         assert_eq!(ends.last().copied(), Some(begin + WORK * 100));
         assert!(clock::now().since(begin) < WORK * 100 + Duration::from_millis(2));
+    }
+
+    #[tokio::test]
+    async fn exact_work_is_never_early() {
+        let accelerator = Accelerator::new(1);
+        let begin = clock::now();
+        accelerator.seat(begin).await.work_exactly(WORK).await;
+        assert!(clock::now().since(begin) >= WORK);
     }
 
     #[tokio::test(start_paused = true)]
