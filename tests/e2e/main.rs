@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compose;
+mod deferred;
 mod drain;
 mod embed_many;
 mod fairness;

@@ -110,6 +110,8 @@ pub(super) struct Fleet {
     late: VecDeque<(BatchId, Batch)>,
     /// Accepted items of this owner's batches.
     running: HashMap<RequestId, BatchId>,
+    /// The other batches of items that two workers run, because the accept of one was late: few, and gone with their batches.
+    doubles: Vec<(RequestId, BatchId)>,
     /// What each worker said it runs, whoever dispatched it.
     listed: HashMap<RequestId, NodeId>,
     freed: Time,
@@ -177,7 +179,11 @@ impl Fleet {
         };
         batch.accepted = Some(batch.sent);
         let members = batch.members.clone();
-        self.running.extend(members.iter().map(|m| (m.id, id)));
+        for member in &members {
+            if let Some(other) = self.running.insert(member.id, id) {
+                self.doubles.push((member.id, other));
+            }
+        }
         self.drop_settled_waits();
         members
     }
@@ -249,9 +255,7 @@ impl Fleet {
         let took = batch.members.is_empty().then(|| now.since(batch.sent));
         let key = batch.slot.key.clone();
         self.lighten(&key, worker, member.tokens);
-        if self.running.get(&request) == Some(&id) {
-            self.running.remove(&request);
-        }
+        self.no_longer_running(request, id);
         self.listed.remove(&request);
         if took.is_some() {
             self.vacate(id);
@@ -314,9 +318,6 @@ impl Fleet {
             }
         }
         self.late.retain(|(_, batch)| batch.slot.worker != *id);
-        running.iter().for_each(|m| {
-            self.running.remove(&m.id);
-        });
         self.workers.remove(id);
         self.loads.retain(|key, _| key.worker.as_ref() != Some(id));
         self.listed.retain(|_, worker| worker != id);
@@ -338,12 +339,24 @@ impl Fleet {
 
     fn vacate(&mut self, id: BatchId) -> Option<Batch> {
         let batch = self.batches.remove(&id)?;
+        batch.members.iter().for_each(|member| self.no_longer_running(member.id, id));
         self.outstanding -= batch.members.len();
         self.lighten(&batch.slot.key, &batch.slot.worker, batch.tokens());
         if let Some(load) = self.loads.get_mut(&batch.slot.key) {
             load.calls = load.calls.saturating_sub(1);
         }
         Some(batch)
+    }
+
+    fn no_longer_running(&mut self, request: RequestId, batch: BatchId) {
+        self.doubles.retain(|double| *double != (request, batch));
+        if self.running.get(&request) != Some(&batch) {
+            return;
+        }
+        match self.doubles.iter().position(|(double, _)| *double == request) {
+            Some(at) => self.running.insert(request, self.doubles.swap_remove(at).1),
+            None => self.running.remove(&request),
+        };
     }
 
     fn lighten(&mut self, key: &SlotKey, worker: &NodeId, tokens: u64) {

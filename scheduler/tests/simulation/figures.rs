@@ -8,7 +8,7 @@ use shared::clock::Time;
 use shared::domain::ModelKind;
 use std::time::Duration;
 
-const LOAD: Time = Time::from_millis(5_000);
+const LOAD: Time = Time::from_millis(3_000);
 
 const ARRAY: Backend = Backend {
     name: "only",
@@ -104,7 +104,7 @@ fn sixty_four_callers_in_a_loop_fill_their_batches() {
     let settled: Vec<usize> =
         world.batches.iter().filter(|(at, _)| (Time::from_millis(1_000)..LOAD).contains(at)).map(|(_, size)| *size).collect();
     let mean = settled.iter().sum::<usize>() as f64 / settled.len() as f64;
-    eprintln!("64 callers: {mean:.1} requests in a batch, {} batches in 4 s", settled.len());
+    eprintln!("64 callers: {mean:.1} requests in a batch, {} batches in 2 s", settled.len());
     assert!(mean >= 58.0);
 }
 
