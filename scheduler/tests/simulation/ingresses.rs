@@ -1,8 +1,8 @@
 //! core: the ingresses of a world: each publishes, is bound to the first execution it hears, and publishes again what is lost.
 
 use crate::faults::Row;
+use crate::owner::Input;
 use crate::plan::{Pace, Quota, Request, Spec, Traffic};
-use crate::schedulers::Input;
 use crate::world::{Happening, Outcome, Record, World};
 use scheduler::engine::Event;
 use shared::clock::Time;

@@ -3,11 +3,13 @@
 //! `SIM_SEEDS=n` tries n seeds, `SIM_SEED=n` only that one, and tells all that happens in it.
 
 mod audit;
+mod books;
 mod faults;
 mod figures;
 mod gap;
 mod ingresses;
 mod lane;
+mod owner;
 mod plan;
 mod rng;
 mod schedulers;

@@ -3,8 +3,8 @@
 
 use crate::faults::Row;
 use crate::ingresses::Reply;
+use crate::owner::Input;
 use crate::plan::Request;
-use crate::schedulers::{Input, Report};
 use crate::world::{Happening, Outcome, World};
 use scheduler::engine::{Event, FrameKey};
 use shared::broker::ACK_WAIT_DEFERRED;
@@ -29,6 +29,13 @@ pub(crate) struct Dispatch {
     pub(crate) batch: BatchId,
     pub(crate) backend: Box<str>,
     pub(crate) items: Vec<(Request, Option<FrameKey>)>,
+}
+
+/// The batch of an answer, at the scheduler that sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Report {
+    scheduler: usize,
+    batch: BatchId,
 }
 
 /// One request in execution.

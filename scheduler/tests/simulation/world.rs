@@ -4,9 +4,10 @@
 use crate::faults::{Blow, Row};
 use crate::ingresses::{Ingress, Reply};
 use crate::lane::WorkQueue;
+use crate::owner::Input;
 use crate::plan::{Pace, Plan, Request};
 use crate::rng::Rng;
-use crate::schedulers::{Input, Lease, Scheduler};
+use crate::schedulers::{Lease, Scheduler};
 use crate::workers::{Dispatch, Worker};
 use scheduler::engine::FrameKey;
 use shared::broker::ack_wait;

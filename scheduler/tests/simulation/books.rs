@@ -1,0 +1,238 @@
+//! core: what one engine was told and has taken, by the wire's rules alone, so that the books fail where the engine's own
+//! would agree with themselves.
+
+use scheduler::engine::{ACCEPT_WAIT, Event, FrameKey, HEARTBEAT_GONE, HEARTBEAT_STALE, Item};
+use shared::clock::Time;
+use shared::domain::{BatchId, NodeId, RequestId};
+use shared::wire::{BackendCredit, ItemDone, Running};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What a worker accepted this long ago and does not list has ended.
+const UNLISTED_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Reserving,
+    Waiting,
+    Out(BatchId),
+}
+
+/// An item in the engine's custody.
+#[derive(Debug)]
+pub(crate) struct Custody {
+    pub(crate) item: Item,
+    pub(crate) frame: FrameKey,
+    pub(crate) state: State,
+    pub(crate) since: Time,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) seen: Time,
+    pub(crate) backends: Vec<BackendCredit>,
+}
+
+/// A dispatch that has not ended.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) worker: NodeId,
+    /// The backend, and its worker unless it is shared.
+    pub(crate) slot: (Box<str>, Option<NodeId>),
+    pub(crate) sent: Time,
+    pub(crate) is_accepted: bool,
+    pub(crate) is_taken_back: bool,
+    pub(crate) items: BTreeMap<RequestId, Item>,
+    /// Of these another worker was late to say that it has them: the copies here do not count.
+    pub(crate) superseded: BTreeSet<RequestId>,
+}
+
+impl Batch {
+    pub(crate) fn carries(&self, id: RequestId) -> bool {
+        self.is_live() && self.items.contains_key(&id) && !self.superseded.contains(&id)
+    }
+
+    /// It holds its credit.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.is_accepted || !self.is_taken_back
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Books {
+    /// Everything ever delivered, and the frame it came in last.
+    pub(crate) known: BTreeMap<RequestId, (Item, FrameKey)>,
+    pub(crate) frames: BTreeSet<FrameKey>,
+    /// Delivered in this step: of two frames with one item, the first counts.
+    pub(crate) arriving: BTreeSet<RequestId>,
+    pub(crate) custody: BTreeMap<RequestId, Custody>,
+    /// Bytes in custody.
+    pub(crate) bytes: usize,
+    pub(crate) workers: BTreeMap<NodeId, Worker>,
+    pub(crate) batches: BTreeMap<BatchId, Batch>,
+    pub(crate) cancelled: BTreeSet<RequestId>,
+    pub(crate) ingresses: BTreeMap<NodeId, Time>,
+    /// When a slot was last freed.
+    pub(crate) freed: Time,
+    /// Of batches that were refused or taken back, and not yet told.
+    pub(crate) given_back: Vec<Item>,
+}
+
+impl Books {
+    /// The request of a deferred frame.
+    pub(crate) fn only_item_of(&self, frame: FrameKey) -> RequestId {
+        *self.known.iter().find(|(_, (_, of))| *of == frame).expect("a frame that was delivered").0
+    }
+
+    pub(crate) fn hear(&mut self, now: Time, events: &[Event]) {
+        self.arriving.clear();
+        events.iter().for_each(|event| self.hear_one(now, event));
+        self.take_back(now);
+        self.drop_gone(now);
+    }
+
+    fn hear_one(&mut self, now: Time, event: &Event) {
+        match event {
+            Event::Delivered { frame, items } => self.delivered(now, *frame, items),
+            Event::Reserved(id) => {
+                if let Some(held) = self.custody.get_mut(id).filter(|held| held.state == State::Reserving) {
+                    (held.state, held.since) = (State::Waiting, now);
+                }
+            }
+            Event::QuotaRefused { .. } => {}
+            Event::Accepted { worker, batch } => self.accepted(worker, *batch),
+            Event::Refused { worker, batch } => self.refused(worker, *batch),
+            Event::Done { worker, batch, items } => self.done(now, worker, *batch, items),
+            Event::Heartbeat { worker, backends, running } => self.heartbeat(now, worker, backends, running),
+            Event::WorkerLeft(worker) => self.drop_worker(now, worker),
+            Event::IngressSeen(ingress) => {
+                self.ingresses.insert(ingress.clone(), now);
+            }
+            Event::Cancelled(ids) => self.cancelled.extend(ids),
+        }
+    }
+
+    fn delivered(&mut self, now: Time, frame: FrameKey, items: &[Item]) {
+        self.frames.insert(frame);
+        for item in items {
+            if self.arriving.insert(item.id) {
+                self.known.insert(item.id, (item.clone(), frame));
+            }
+            self.ingresses.insert(item.ingress.clone(), now); // At the latest: silence is told from here on.
+        }
+    }
+
+    fn accepted(&mut self, worker: &NodeId, id: BatchId) {
+        if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
+            batch.is_accepted = true;
+        }
+    }
+
+    fn refused(&mut self, worker: &NodeId, id: BatchId) {
+        let is_refusable = |batch: &Batch| batch.worker == *worker && !batch.is_accepted && !batch.is_taken_back;
+        if self.batches.get(&id).is_some_and(is_refusable) {
+            let batch = self.batches.remove(&id).expect("looked up a moment ago");
+            self.waits_again(id, &batch);
+        }
+    }
+
+    fn done(&mut self, now: Time, worker: &NodeId, id: BatchId, items: &[ItemDone]) {
+        self.accepted(worker, id);
+        if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
+            items.iter().for_each(|done| drop(batch.items.remove(&done.id)));
+        }
+        self.drop_ended(now);
+    }
+
+    fn drop_ended(&mut self, now: Time) {
+        let before = self.batches.len();
+        self.batches.retain(|_, batch| !batch.items.is_empty());
+        if self.batches.len() < before {
+            self.freed = now;
+        }
+    }
+
+    fn heartbeat(&mut self, now: Time, worker: &NodeId, backends: &[BackendCredit], running: &[Running]) {
+        let before = self.workers.insert(worker.clone(), Worker { seen: now, backends: backends.to_vec() });
+        if before.is_none() {
+            self.freed = now; // It may have been given up here a little before it is there.
+        }
+        let lists = |id: &RequestId| running.iter().any(|run| run.id == *id);
+        for batch in self.batches.values_mut().filter(|batch| batch.worker == *worker) {
+            let is_late = batch.is_taken_back && !batch.is_accepted && batch.items.keys().any(lists);
+            batch.is_accepted |= is_late;
+            if is_late || batch.is_accepted && now.since(batch.sent) >= UNLISTED_AFTER {
+                batch.items.retain(|id, _| lists(id));
+            }
+        }
+        self.drop_ended(now);
+    }
+
+    fn take_back(&mut self, now: Time) {
+        let is_due = |batch: &&mut Batch| !batch.is_accepted && !batch.is_taken_back && now.since(batch.sent) >= ACCEPT_WAIT;
+        let mut taken = BTreeMap::new();
+        for (id, batch) in &mut self.batches {
+            if let Some(batch) = Some(batch).filter(is_due) {
+                batch.is_taken_back = true;
+                taken.insert(*id, batch.items.keys().copied().collect::<Vec<_>>());
+            }
+        }
+        for (id, held) in &mut self.custody {
+            if let State::Out(batch) = held.state
+                && taken.get(&batch).is_some_and(|ids| ids.contains(id))
+            {
+                held.state = State::Waiting;
+            }
+        }
+    }
+
+    fn waits_again(&mut self, id: BatchId, batch: &Batch) {
+        for item in batch.items.keys() {
+            if let Some(held) = self.custody.get_mut(item).filter(|held| held.state == State::Out(id)) {
+                held.state = State::Waiting;
+            }
+        }
+        self.given_back.extend(batch.items.values().cloned());
+    }
+
+    fn drop_gone(&mut self, now: Time) {
+        let gone: Vec<NodeId> =
+            self.workers.iter().filter(|(_, worker)| now.since(worker.seen) >= HEARTBEAT_GONE).map(|(id, _)| id.clone()).collect();
+        gone.iter().for_each(|worker| self.drop_worker(now, worker));
+    }
+
+    fn drop_worker(&mut self, now: Time, worker: &NodeId) {
+        self.workers.remove(worker);
+        let of_worker: Vec<BatchId> = self.batches.iter().filter(|(_, batch)| batch.worker == *worker).map(|(id, _)| *id).collect();
+        for id in of_worker {
+            let batch = self.batches.remove(&id).expect("listed a moment ago");
+            self.waits_again(id, &batch);
+            self.freed = now;
+        }
+    }
+
+    /// The engine lets an item go.
+    pub(crate) fn released(&mut self, id: RequestId) {
+        let Some(held) = self.custody.remove(&id) else { return };
+        self.bytes -= held.item.bytes;
+        if let State::Out(batch) = held.state
+            && let Some(batch) = self.batches.get_mut(&batch).filter(|batch| !batch.is_accepted)
+        {
+            batch.superseded.insert(id);
+        }
+    }
+
+    /// The engine takes an item.
+    pub(crate) fn admit(&mut self, now: Time, id: RequestId) {
+        let (item, frame) = self.known.get(&id).expect("only what was delivered is reserved").clone();
+        self.bytes += item.bytes;
+        let held = Custody { item, frame, state: State::Reserving, since: now };
+        assert!(self.custody.insert(id, held).is_none(), "{id} is admitted twice");
+        // Published again because its worker is silent: that execution is given up.
+        let silent = |worker: &NodeId| self.workers.get(worker).is_none_or(|w| now.since(w.seen) >= HEARTBEAT_STALE);
+        for batch in self.batches.values_mut().filter(|batch| silent(&batch.worker)) {
+            batch.items.remove(&id);
+        }
+        self.drop_ended(now);
+    }
+}

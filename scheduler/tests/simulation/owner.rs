@@ -1,0 +1,242 @@
+//! core: one owner of a model in a world: around the real engine, what its loop does: bytes and ack tokens kept, actions
+//! performed, what is held announced.
+
+use crate::audit::{Audit, Rules};
+use crate::faults::Row;
+use crate::lane::Delivery;
+use crate::plan::{Plan, Quota, Request};
+use crate::schedulers::NEVER;
+use crate::workers::Dispatch;
+use crate::world::{Happening, Outcome, World};
+use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use shared::broker::ACK_WAIT_INTERACTIVE;
+use shared::clock::Time;
+use shared::domain::{Lane, NodeId, RequestId};
+use shared::error::Code;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A new owner dispatches nothing for so long, while it asks the workers what they run.
+const SETTLE: Duration = Duration::from_millis(250);
+
+pub(crate) const HELD_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Delivery(Delivery),
+    /// Where the interactive lane stands, from a reader that opened it (again).
+    Position((u64, u64)),
+    Event(Event),
+}
+
+/// The state of an owner's loop.
+pub(crate) struct Owner {
+    pub(crate) engine: Engine,
+    audit: Audit,
+    pub(crate) revision: u64,
+    since: Time,
+    /// What the loop keeps of each waiting request, and the frame it came in.
+    bytes: BTreeMap<RequestId, (Request, FrameKey)>,
+    tokens: BTreeSet<FrameKey>,
+    position: (u64, u64),
+    delivered: (u64, u64),
+    /// A pull found no room.
+    pub(crate) starved: bool,
+}
+
+impl World {
+    /// One round of the loop: everything in the mailbox, and what follows from it.
+    pub(crate) fn step(&mut self, n: usize) {
+        if self.schedulers[n].step_at > self.now {
+            return; // A later wish, overtaken.
+        }
+        self.schedulers[n].step_at = NEVER;
+        let inputs = std::mem::take(&mut self.schedulers[n].mailbox);
+        let Some(mut owner) = self.schedulers[n].owner.take() else { return };
+        let mut events: Vec<Event> = inputs.into_iter().filter_map(|input| owner.take_in(input)).collect();
+        loop {
+            let mut actions = Vec::new();
+            owner.audit.hear(self.now, &events);
+            owner.engine.step(self.now, events.drain(..), &mut actions);
+            owner.audit.check(self.now, &actions, &owner.engine);
+            for action in actions {
+                events.extend(self.perform(n, &mut owner, action));
+            }
+            if events.is_empty() {
+                break;
+            }
+        }
+        owner.audit.rest(self.now, &owner.engine);
+        let wake = owner.engine.wake_at();
+        assert!(wake > self.now, "the engine wants to be woken at {wake:?}, which has passed at {:?}", self.now);
+        self.want_step(n, wake);
+        if std::mem::take(&mut owner.starved) {
+            Lane::ALL.into_iter().for_each(|lane| self.post(Duration::ZERO, Happening::Pull { scheduler: n, lane }));
+        }
+        self.schedulers[n].owner = Some(owner);
+    }
+
+    pub(crate) fn perform(&mut self, n: usize, owner: &mut Owner, action: Action) -> Option<Event> {
+        match action {
+            Action::Reserve(id) => return self.reserve(n, id),
+            Action::Dispatch { batch, worker, backend, items } => {
+                self.batches.push((self.now, items.len()));
+                let dispatch = Dispatch { scheduler: n, revision: owner.revision, batch, backend, items: owner.load(&items) };
+                self.send(Row::Dispatch, Happening::Dispatched { worker, dispatch });
+            }
+            Action::Ack(frame) => self.ack(owner, frame),
+            Action::Nak(frame) => {
+                if owner.tokens.remove(&frame) {
+                    self.send(Row::Ack, Happening::Nak(frame));
+                }
+            }
+            Action::Close(frame) => {
+                owner.tokens.remove(&frame);
+            }
+            Action::Renew(frame) => {
+                if owner.tokens.contains(&frame) {
+                    self.send(Row::Ack, Happening::Renew(frame));
+                }
+            }
+            Action::Fail { id, code, .. } => {
+                self.verdict(id, if code == Code::DeadlineExceeded { Outcome::Expired } else { Outcome::Refused });
+            }
+            Action::Release(id) if owner.engine.holds(id) => {} // It has come again in the meantime.
+            Action::Release(id) => {
+                owner.bytes.remove(&id);
+            }
+        }
+        None
+    }
+
+    fn reserve(&mut self, n: usize, id: RequestId) -> Option<Event> {
+        let Quota::Asked { refused } = self.plan.quota else { return Some(Event::Reserved(id)) };
+        let event = if self.rng.happens(refused) { Event::QuotaRefused { id, retry_at: self.now } } else { Event::Reserved(id) };
+        let after = self.rng.micros(100, 3_000);
+        self.post(after, Happening::Mail { scheduler: n, input: Input::Event(event) });
+        None
+    }
+
+    /// A deferred frame may be acked here only when nothing more can become of it.
+    fn ack(&mut self, owner: &mut Owner, frame: FrameKey) {
+        if !owner.tokens.remove(&frame) {
+            return;
+        }
+        if frame.lane.is_deferred() {
+            let id = owner.audit.only_item_of(frame);
+            assert!(self.records[&id].outcome.is_some(), "the scheduler acks {frame:?}, and {id} has no outcome");
+        }
+        self.send(Row::Ack, Happening::Ack(frame));
+    }
+
+    pub(crate) fn announce(&mut self, n: usize, revision: u64) {
+        let Some(owner) = self.schedulers[n].owner.as_ref().filter(|owner| owner.revision == revision) else { return };
+        let passed = owner.passed(self.now);
+        let mut held: BTreeMap<NodeId, BTreeSet<RequestId>> = owner.engine.ingresses().map(|id| (id.clone(), BTreeSet::new())).collect();
+        for (ingress, id) in owner.engine.held(self.now.saturating_sub(HELD_EVERY)) {
+            held.entry(ingress.clone()).or_default().insert(id);
+        }
+        for (id, ids) in held {
+            let ingress = self.ingresses.iter().position(|ingress| ingress.id == id).expect("an ingress of this world");
+            self.send(Row::Held, Happening::Held { ingress, ids: ids.into_iter().collect(), passed });
+        }
+        self.post(HELD_EVERY, Happening::Announce { scheduler: n, revision });
+    }
+}
+
+impl Owner {
+    pub(crate) fn new(plan: &Plan, now: Time, revision: u64, position: (u64, u64)) -> Self {
+        let weights = plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n).into(), *weight)).collect();
+        let (kind, max_items, max_tokens) = (plan.kind, plan.max_items, plan.max_tokens);
+        let config = EngineConfig { kind, max_items, max_tokens, weights, dispatch_from: now + SETTLE };
+        Self {
+            audit: Audit::new(Rules::of(plan, config.dispatch_from)),
+            engine: Engine::new(config),
+            revision,
+            since: now,
+            bytes: BTreeMap::new(),
+            tokens: BTreeSet::new(),
+            position,
+            delivered: (0, 0),
+            starved: false,
+        }
+    }
+
+    /// Nothing is in custody, no credit is occupied, and the loop has kept nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let waits = Lane::ALL.iter().any(|lane| self.engine.depth(*lane) > 0);
+        self.engine.load() == (0, 0) && self.outstanding() == 0 && !waits && self.bytes.is_empty() && self.tokens.is_empty()
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.engine.credit(self.since).1
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let (engine, outstanding) = (self.engine.load(), self.outstanding());
+        format!("load {engine:?}, outstanding {outstanding}, bytes {}, tokens {:?}", self.bytes.len(), self.tokens)
+    }
+
+    fn take_in(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Event(event) => Some(event),
+            Input::Delivery(delivery) => Some(self.take_delivery(delivery)),
+            Input::Position(position) => {
+                self.position = position;
+                None
+            }
+        }
+    }
+
+    fn take_delivery(&mut self, Delivery { key, requests }: Delivery) -> Event {
+        if key.lane == Lane::Interactive {
+            let (epoch, sequence) = self.delivered;
+            self.delivered = if key.epoch == epoch { (epoch, sequence.max(key.sequence)) } else { (key.epoch, key.sequence) };
+        }
+        self.tokens.insert(key);
+        for request in &requests {
+            self.bytes.entry(request.id).or_insert_with(|| (Rc::clone(request), key));
+        }
+        Event::Delivered { frame: key, items: requests.iter().map(item).collect() }
+    }
+
+    /// What goes to the worker: each request, and with a deferred one its frame's ack token.
+    fn load(&self, ids: &[RequestId]) -> Vec<(Request, Option<FrameKey>)> {
+        let load = |id| {
+            let (request, frame) = self.bytes.get(id).expect("the loop has the bytes of what is dispatched");
+            let token = frame.lane.is_deferred().then_some(*frame);
+            assert!(token.is_none_or(|frame| self.tokens.contains(&frame)), "{id} goes out without its ack token");
+            (Rc::clone(request), token)
+        };
+        ids.iter().map(load).collect()
+    }
+
+    fn passed(&self, now: Time) -> Option<(u64, u64)> {
+        let settled = now.since(self.since) > ACK_WAIT_INTERACTIVE + HELD_EVERY;
+        match (self.delivered, self.position) {
+            (delivered, position) if settled && position > delivered => Some(position),
+            ((0, _), _) => None,
+            (delivered, _) => Some(delivered),
+        }
+    }
+}
+
+pub(crate) fn tenant(n: usize) -> String {
+    format!("tenant-{n}")
+}
+
+fn item(request: &Request) -> Item {
+    Item {
+        id: request.id,
+        tenant: tenant(request.tenant).into(),
+        lane: request.lane,
+        tokens_in: request.tokens_in,
+        tokens_out: request.tokens_out,
+        items: request.items,
+        bytes: request.bytes,
+        compat: request.compat,
+        deadline: request.deadline,
+        ingress: NodeId::parse(&format!("ingress-{}", request.ingress)).expect("a token"),
+    }
+}
