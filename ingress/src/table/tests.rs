@@ -1,3 +1,5 @@
+//! The table's behaviours, one by one.
+
 use super::*;
 use shared::domain::{Lane, NodeId, Operation};
 use shared::entropy::{exec_id, request_id};
