@@ -1,4 +1,4 @@
-//! The broker port: the narrow waist between the roles and what carries their messages.
+//! core: the broker port, the narrow waist between the roles and what carries their messages.
 //!
 //! Two edges implement it: [`nats`] (JetStream) and [`memory`] (in process). Both pass [`contract`], and a behaviour
 //! that is not in the contract may not be relied on. The deferred lanes' results and the watched configuration join the

@@ -1,4 +1,4 @@
-//! The execution of one accepted batch: claim large bodies, call the backend, answer each request, report.
+//! loop: the execution of one accepted batch: claim large bodies, call the backend, answer each request, report.
 
 mod array;
 mod claim;

@@ -161,7 +161,6 @@ fn announce(shop: &Shop) {
         let is_draining = table.is_draining();
         let models = shop.served.iter().map(|(token, served)| ModelCredit {
             model: token.clone(),
-            kind: served.kind,
             backends: served.backends.iter().map(|(credit, _)| offer(credit, is_draining)).collect(),
             running: table.running(token),
         });
@@ -214,6 +213,6 @@ impl Served {
             };
             backends.push((credit, Backend::new(config, client)?));
         }
-        Ok(Self { name: model.name.as_str().into(), kind: model.kind, max_items: model.batching.max_items, backends })
+        Ok(Self { name: model.name.as_str().into(), max_items: model.batching.max_items, backends })
     }
 }

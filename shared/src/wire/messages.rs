@@ -1,6 +1,6 @@
 //! core: the messages between the roles. Which of them may be lost, and what then, is in `docs/ARCHITECTURE.md`.
 
-use crate::domain::{BatchId, ExecId, Lane, ModelKind, NodeId, RequestId, Token};
+use crate::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
 use crate::error::Failure;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -188,7 +188,6 @@ pub struct Passed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCredit {
     pub model: Token,
-    pub kind: ModelKind,
     pub backends: Vec<BackendCredit>,
     pub running: Vec<Running>,
 }
@@ -272,7 +271,7 @@ mod tests {
         round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
         let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true };
         let running = Running { id, exec, lane: Lane::Bulk };
-        let models = vec![ModelCredit { model, kind: ModelKind::Array, backends: vec![credit], running: vec![running] }];
+        let models = vec![ModelCredit { model, backends: vec![credit], running: vec![running] }];
         round_trips(&Heartbeat::Worker { id: node.clone(), models });
         round_trips(&Heartbeat::Probe { from: node.clone() });
         round_trips(&Heartbeat::Leaving { id: node });

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 /// A model as this worker serves it.
 pub(super) struct Served {
     pub(super) name: Box<str>,
-    pub(super) kind: ModelKind,
     pub(super) max_items: u32,
     pub(super) backends: Vec<(BackendCredit, Backend)>,
 }
