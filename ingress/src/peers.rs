@@ -1,8 +1,9 @@
 //! core: which workers live, by their heartbeats.
 
+use bytes::Bytes;
 use shared::clock::Time;
 use shared::domain::NodeId;
-use shared::wire::Heartbeat;
+use shared::wire::{Heartbeat, decode};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,15 @@ const WORKERS_MAX: usize = 4_096;
 pub(crate) struct Peers(Mutex<HashMap<NodeId, Time>>);
 
 impl Peers {
-    pub(crate) fn hear(&self, beat: Heartbeat, now: Time) {
+    /// Takes in a frame of heartbeats.
+    pub(crate) fn hear_frame(&self, frame: &Bytes, now: Time) {
+        match decode(frame) {
+            Ok(parts) => parts.iter().filter_map(|part| part.decode().ok()).for_each(|beat| self.hear(beat, now)),
+            Err(error) => tracing::warn!(%error, "a heartbeat was not understood"),
+        }
+    }
+
+    fn hear(&self, beat: Heartbeat, now: Time) {
         let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match beat {
             Heartbeat::Worker { id, .. } => {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use shared::broker::{BrokerError, LaneSubject};
-use shared::domain::{Lane, RequestId};
+use shared::domain::{Lane, RequestId, Token};
 use shared::entropy;
 use shared::gather::gather;
 use shared::wire::{COALESCE_MAX, FrameWriter, Part};
@@ -26,7 +26,7 @@ struct Load {
 
 /// Publishes what is queued for one model, until the queue is closed.
 pub(crate) async fn run(road: Arc<Road>, (model, mut queue): Queue) {
-    let lane = LaneSubject { lane: Lane::Interactive, model, part: 0, origin: road.id.clone() };
+    let lane = lane(&road, model);
     let mut rounds = FuturesUnordered::new();
     let mut ids = Vec::with_capacity(COALESCE_MAX);
     loop {
@@ -40,6 +40,15 @@ pub(crate) async fn run(road: Arc<Road>, (model, mut queue): Queue) {
             }
         }
     }
+}
+
+/// Publishes one request by itself.
+pub(crate) async fn publish_now(road: &Road, model: &Token, id: RequestId) {
+    publish_round(road, &lane(road, model.clone()), vec![id]).await;
+}
+
+fn lane(road: &Road, model: Token) -> LaneSubject {
+    LaneSubject { lane: Lane::Interactive, model, part: 0, origin: road.id.clone() }
 }
 
 async fn publish_round(road: &Road, lane: &LaneSubject, ids: Vec<RequestId>) {

@@ -3,6 +3,7 @@
 use crate::claim::{self, BlobGuard, CLAIM_OVER};
 use crate::metrics::Metrics;
 use crate::pending::Pending;
+use crate::publisher;
 use crate::table::{Action, Entry, Table};
 use crate::ticket::{Meter, Ticket};
 use bytes::Bytes;
@@ -73,7 +74,12 @@ impl Road {
         let pending = Pending::new(stream);
         self.table().insert(Entry { pending, envelope, model: model.clone(), body, deadline, pieces, meter });
         let ticket = Ticket::new(id, Arc::clone(self), answer, draining, deadline, blob);
-        self.queue(model, id).map(|()| ticket)
+        if self.broker.is_local() {
+            publisher::publish_now(self, model, id).await; // Nothing is gained by sending requests together.
+        } else {
+            self.queue(model, id)?;
+        }
+        Ok(ticket)
     }
 
     /// Leaves a large body in the blob store and a claim check in its place.

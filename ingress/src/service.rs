@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::{inbox, publisher, pulse, routes};
 use bytes::Bytes;
 use prometheus::Registry;
-use shared::broker::{Address, Broker, BrokerError};
+use shared::broker::{Address, Attached, Broker, BrokerError};
 use shared::config::Config;
 use shared::domain::NodeId;
 use shared::outbox::Outbox;
@@ -41,7 +41,8 @@ pub struct Ingress {
     server: Server,
     outbox: Outbox,
     pulse: Guarded,
-    _tasks: Vec<Guarded>,
+    _ears: [Attached; 2],
+    _publishers: Vec<Guarded>,
 }
 
 impl Ingress {
@@ -56,24 +57,24 @@ impl Ingress {
         registry: &Registry,
         require_worker: bool,
     ) -> Result<Self, StartError> {
-        let replies = broker.listen(&Address::Ingress(id.clone())).await?;
-        let heartbeats = broker.listen(&Address::Heartbeats).await?;
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Arc::new(Metrics::new(registry)?);
         let models = config.models.iter().map(|model| model.token.clone());
-        let (road, queues) = Road::new(id, broker, outbox.clone(), Arc::clone(&metrics), models);
+        let (road, queues) = Road::new(id.clone(), Arc::clone(&broker), outbox.clone(), Arc::clone(&metrics), models);
         let peers = Arc::new(Peers::default());
-
-        let mut tasks: Vec<_> = queues.into_iter().map(|queue| publish(&road, queue)).collect();
-        tasks.push(task::spawn_guarded("inbox", inbox::run(Arc::clone(&road), replies)));
-        let pulse = pulse::run(Arc::clone(&road), Arc::clone(&peers), outbox.clone(), heartbeats);
-        let pulse = task::spawn_guarded("pulse", pulse);
+        let (replies, beats) = (Arc::clone(&road), Arc::clone(&peers));
+        let ears = [
+            broker.attach(&Address::Ingress(id), Arc::new(move |frame| inbox::hear(&replies, &frame))).await?,
+            broker.attach(&Address::Heartbeats, Arc::new(move |frame| beats.hear_frame(&frame, clock::now()))).await?,
+        ];
+        let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();
+        let pulse = task::spawn_guarded("pulse", pulse::run(Arc::clone(&road), outbox.clone()));
 
         let gate = Arc::new(gate(config, road, peers, metrics, registry, require_worker));
         let addr = gate.config.listen;
         let server = Server::bind(addr, &gate.config.limits, routes::router(Arc::clone(&gate))).await;
         let server = server.map_err(|cause| StartError::Bind { addr, cause })?;
-        Ok(Self { gate, server, outbox, pulse, _tasks: tasks })
+        Ok(Self { gate, server, outbox, pulse, _ears: ears, _publishers: publishers })
     }
 
     /// Where it listens: the configured address, with the port that the system chose for port 0.
@@ -83,7 +84,7 @@ impl Ingress {
 
     /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
     pub async fn drain(self) {
-        let Self { gate, server, outbox, pulse, _tasks } = self;
+        let Self { gate, server, outbox, pulse, _ears, _publishers } = self;
         gate.admission.close();
         let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
         if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {

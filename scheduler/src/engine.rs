@@ -180,6 +180,11 @@ impl Engine {
         [expiry, accept, self.linger_until, self.settle_until].into_iter().flatten().fold(self.maintain_at, Time::min)
     }
 
+    /// Whether to let what is just arriving join a step: its items may share a call. One known to be alone need not wait.
+    pub fn gathers(&self, now: Time) -> bool {
+        self.config.kind == ModelKind::Array && self.linger.peak(now) != 1
+    }
+
     /// Items in custody, and their bytes: what bounds the window that an owner holds.
     pub fn load(&self) -> (usize, usize) {
         (self.items.len(), self.bytes)

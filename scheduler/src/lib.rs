@@ -1,6 +1,7 @@
 //! Who goes next, with whom, and where: the pure engine, and the service that performs what it decides.
 
 mod acks;
+mod alarm;
 pub mod engine;
 mod metrics;
 mod model;

@@ -1,17 +1,19 @@
 //! loop: one owned model: receive → ask the engine → perform.
 
 use crate::acks::{Ack, Acks};
+use crate::alarm::Alarm;
 use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
 use crate::metrics::{Metrics, ModelMetrics};
-use crate::pull::{self, Window};
+use crate::pull::{self, Read, Window};
 use crate::quota::Unlimited;
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
 use shared::broker::{ACK_WAIT_INTERACTIVE, AckToken, Address, Broker, Delivery};
 use shared::clock::{self, Time, millis};
 use shared::config::Model;
 use shared::domain::{Lane, NodeId, RequestId};
 use shared::error::{Code, Failure};
-use shared::gather::gather;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngress, ToWorker, decode};
@@ -40,13 +42,8 @@ const SETTLE: Duration = Duration::from_millis(250);
 
 /// What reaches the loop.
 #[derive(Debug)]
-pub(crate) enum Input {
-    Delivery(Lane, Delivery),
-    /// Where the interactive lane stood when this owner opened it.
-    Position {
-        epoch: u64,
-        sequence: u64,
-    },
+enum Input {
+    Read(Read),
     Event(Event),
     /// The owner gives the model up: everything waiting goes back to the lane.
     Surrender(oneshot::Sender<()>),
@@ -67,7 +64,7 @@ pub(crate) struct Office {
 #[derive(Debug)]
 pub(crate) struct ModelHandle {
     mailbox: mpsc::Sender<Input>,
-    _tasks: Vec<Guarded>,
+    _task: Guarded,
 }
 
 impl ModelHandle {
@@ -87,20 +84,14 @@ impl ModelHandle {
     }
 }
 
-/// Starts the loop and its three readers. `revision` is the lease's, which fences this owner's dispatches.
+/// Starts the loop. `revision` is the lease's, which fences this owner's dispatches.
 pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle {
-    let (mailbox, inputs) = mpsc::channel(MAILBOX_MAX);
+    let (mailbox, messages) = mpsc::channel(MAILBOX_MAX);
     let window = Arc::new(Window::new(WINDOW_REQUESTS));
-    let mut tasks: Vec<Guarded> = Lane::ALL
-        .into_iter()
-        .map(|lane| {
-            let reader = pull::run(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window), mailbox.clone());
-            task::spawn_guarded("pull", reader)
-        })
-        .collect();
+    let readers = Lane::ALL.map(|lane| pull::read(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window)));
+    let intake = Intake { messages, readers: select_all(readers), round: Vec::with_capacity(ROUND_MAX) };
     let owner = Owner::new(office, model, revision, window);
-    tasks.push(task::spawn_guarded("model", owner.run(inputs)));
-    ModelHandle { mailbox, _tasks: tasks }
+    ModelHandle { mailbox, _task: task::spawn_guarded("model", owner.run(intake)) }
 }
 
 /// A waiting request's bytes, as they came from the lane.
@@ -110,6 +101,42 @@ struct Waiting {
     frame: FrameKey,
     published: Time,
     deadline: Time,
+}
+
+/// Where the loop's inputs come from.
+struct Intake {
+    messages: mpsc::Receiver<Input>,
+    readers: SelectAll<BoxStream<'static, Read>>,
+    round: Vec<Input>,
+}
+
+impl Intake {
+    /// Waits for something to do and takes up all that is there. False when the handle is gone. Cancel-safe.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            taken = self.messages.recv_many(&mut self.round, ROUND_MAX) => taken > 0,
+            Some(read) = self.readers.next() => {
+                self.round.push(Input::Read(read));
+                true
+            }
+        }
+    }
+
+    /// Steps back once, so that every task and socket that is ready now is served before, and takes up what they sent.
+    async fn gather(&mut self) {
+        tokio::task::yield_now().await;
+        while self.round.len() < ROUND_MAX
+            && let Ok(input) = self.messages.try_recv()
+        {
+            self.round.push(input);
+        }
+        while self.round.len() < ROUND_MAX
+            && let Some(Some(read)) = self.readers.next().now_or_never()
+        {
+            self.round.push(Input::Read(read));
+        }
+    }
 }
 
 struct Owner {
@@ -160,25 +187,32 @@ impl Owner {
         }
     }
 
-    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
-        let mut round = Vec::with_capacity(ROUND_MAX);
+    async fn run(mut self, mut intake: Intake) {
+        let mut alarm = Alarm::new();
         loop {
+            alarm.set(self.engine.wake_at().min(self.announce_at));
             tokio::select! {
                 biased;
-                taken = gather(&mut inputs, &mut round, ROUND_MAX) => {
-                    if taken == 0 {
+                open = intake.next() => {
+                    if !open {
                         return;
                     }
                 }
-                () = tokio::time::sleep_until(clock::instant(self.engine.wake_at().min(self.announce_at))) => {}
+                () = alarm.rings() => {}
             }
-            self.step(round.drain(..));
+            if self.engine.gathers(clock::now()) {
+                intake.gather().await;
+            }
+            self.step(&mut intake.round);
         }
     }
 
-    fn step(&mut self, inputs: impl Iterator<Item = Input>) {
+    fn step(&mut self, round: &mut Vec<Input>) {
         let now = clock::now();
-        let mut events: Vec<Event> = inputs.filter_map(|input| self.take_in(now, input)).collect();
+        let mut events: Vec<Event> = Vec::with_capacity(round.len());
+        for input in round.drain(..) {
+            self.take_in(now, input, &mut events);
+        }
         loop {
             self.engine.step(now, events.drain(..), &mut self.actions);
             for action in std::mem::take(&mut self.actions) {
@@ -198,18 +232,16 @@ impl Owner {
         }
     }
 
-    fn take_in(&mut self, now: Time, input: Input) -> Option<Event> {
+    fn take_in(&mut self, now: Time, input: Input, events: &mut Vec<Event>) {
         match input {
-            Input::Event(event) => Some(event),
-            Input::Delivery(lane, delivery) => self.take_delivery(now, lane, &delivery),
-            Input::Position { epoch, sequence } => {
-                self.position = (epoch, sequence);
-                None
+            Input::Event(event) => events.push(event),
+            Input::Read(Read::Deliveries(lane, deliveries)) => {
+                events.extend(deliveries.iter().filter_map(|delivery| self.take_delivery(now, lane, delivery)));
             }
+            Input::Read(Read::Position { epoch, sequence }) => self.position = (epoch, sequence),
             Input::Surrender(done) => {
                 self.engine.surrender(&mut self.actions);
                 self.surrendered = Some(done);
-                None
             }
         }
     }

@@ -1,13 +1,13 @@
-//! loop: reads one lane of one model into the model's mailbox, no faster than the window allows.
+//! edge: reads one lane of one model, no faster than the window allows.
 
-use crate::model::Input;
-use shared::broker::{Broker, BrokerError, LaneFilter, Puller};
+use futures::stream::{self, BoxStream, StreamExt};
+use shared::broker::{Broker, BrokerError, Delivery, LaneFilter, Puller};
 use shared::domain::{Lane, Token};
 use shared::wire::COALESCE_MAX;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 /// How long one pull waits at the broker: long enough to cost nothing when idle, short enough to notice a deaf one.
 const PULL_WAIT: Duration = Duration::from_secs(5);
@@ -50,40 +50,61 @@ impl Window {
     }
 }
 
-/// Pulls until the mailbox closes.
-pub(crate) async fn run(broker: Arc<dyn Broker>, model: Token, lane: Lane, window: Arc<Window>, mailbox: mpsc::Sender<Input>) {
-    let filter = LaneFilter { lane, model, part: 0 };
-    while !mailbox.is_closed() {
-        if let Err(error) = pull_all(broker.as_ref(), &filter, &window, &mailbox).await {
-            tracing::debug!(%error, model = %filter.model, lane = lane.as_str(), "the lane cannot be read at the moment");
-            tokio::time::sleep(RETRY_WAIT).await;
-        }
-    }
+/// What a lane's reader hands to the model's loop.
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// Where the interactive lane stood when its reader was opened.
+    Position {
+        epoch: u64,
+        sequence: u64,
+    },
+    Deliveries(Lane, Vec<Delivery>),
 }
 
-async fn pull_all(broker: &dyn Broker, filter: &LaneFilter, window: &Window, mailbox: &mpsc::Sender<Input>) -> Result<(), BrokerError> {
-    let mut puller = broker.puller(filter).await?;
-    let mut was_idle = true;
-    loop {
-        if was_idle && filter.lane == Lane::Interactive {
-            announce_position(puller.as_mut(), mailbox).await?; // Opened just now, or the stream may have been made anew.
-        }
-        let frames = window.frames().await;
-        let deliveries = puller.pull(frames, PULL_WAIT).await?;
-        was_idle = deliveries.is_empty();
-        for delivery in deliveries {
-            if mailbox.send(Input::Delivery(filter.lane, delivery)).await.is_err() {
-                return Ok(());
+/// Everything that comes from one lane of one model, without an end. It is read in the loop of the model itself: a task
+/// between them would cost every request a turn.
+pub(crate) fn read(broker: Arc<dyn Broker>, model: Token, lane: Lane, window: Arc<Window>) -> BoxStream<'static, Read> {
+    let reader = Reader { broker, filter: LaneFilter { lane, model, part: 0 }, window, puller: None, was_idle: true };
+    stream::unfold(reader, |mut reader| async move { Some((reader.next().await, reader)) }).boxed()
+}
+
+struct Reader {
+    broker: Arc<dyn Broker>,
+    filter: LaneFilter,
+    window: Arc<Window>,
+    puller: Option<Box<dyn Puller>>,
+    was_idle: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Read {
+        loop {
+            match self.pull().await {
+                Ok(Some(read)) => return read,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%error, model = %self.filter.model, lane = self.filter.lane.as_str(), "the lane cannot be read now");
+                    (self.puller, self.was_idle) = (None, true);
+                    tokio::time::sleep(RETRY_WAIT).await;
+                }
             }
         }
-        if mailbox.is_closed() {
-            return Ok(());
-        }
     }
-}
 
-async fn announce_position(puller: &mut dyn Puller, mailbox: &mpsc::Sender<Input>) -> Result<(), BrokerError> {
-    let (epoch, sequence) = puller.position().await?;
-    let _ = mailbox.send(Input::Position { epoch, sequence }).await; // A closed mailbox ends the caller's loop.
-    Ok(())
+    /// One look at the lane; `None` when the broker had nothing for as long as a look lasts.
+    async fn pull(&mut self) -> Result<Option<Read>, BrokerError> {
+        let puller = match &mut self.puller {
+            Some(puller) => puller,
+            none => none.insert(self.broker.puller(&self.filter).await?),
+        };
+        if std::mem::take(&mut self.was_idle) && self.filter.lane == Lane::Interactive {
+            // Opened just now, or the stream may have been made anew.
+            let (epoch, sequence) = puller.position().await?;
+            return Ok(Some(Read::Position { epoch, sequence }));
+        }
+        let frames = self.window.frames().await;
+        let deliveries = puller.pull(frames, PULL_WAIT).await?;
+        self.was_idle = deliveries.is_empty();
+        Ok((!self.was_idle).then_some(Read::Deliveries(self.filter.lane, deliveries)))
+    }
 }

@@ -6,13 +6,13 @@ use crate::metrics::Metrics;
 use crate::model::{self, ModelHandle, Office};
 use crate::ownership::Peers;
 use bytes::Bytes;
-use shared::broker::{Address, Broker, BrokerError, Bucket, Inbox, LEASE_TTL};
+use shared::broker::{Address, Attached, Broker, BrokerError, Bucket, LEASE_TTL};
 use shared::clock::{self, Time};
 use shared::config::{Config, Model};
 use shared::domain::{NodeId, Token};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{Cancel, Heartbeat, Part, ToScheduler, decode};
+use shared::wire::{BadFrame, Cancel, Heartbeat, Part, ToScheduler, decode};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct Scheduler {
     office: Office,
     desk: Arc<Desk>,
     keeper: Guarded,
-    _readers: Vec<Guarded>,
+    _ears: Vec<Attached>,
 }
 
 impl Scheduler {
@@ -52,15 +52,15 @@ impl Scheduler {
             weights,
         };
         let desk = Arc::new(Desk::new(id.clone()));
-        let inboxes = [Address::Scheduler(id), Address::Heartbeats, Address::Cancels];
-        let mut readers = Vec::with_capacity(inboxes.len());
-        for address in inboxes {
-            let inbox = broker.listen(&address).await?;
-            readers.push(task::spawn_guarded("scheduler inbox", read(inbox, address, Arc::clone(&desk))));
+        let addresses = [Address::Scheduler(id), Address::Heartbeats, Address::Cancels];
+        let mut ears = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let (desk, at) = (Arc::clone(&desk), address.clone());
+            ears.push(broker.attach(&address, Arc::new(move |frame| desk.hear(&at, &frame))).await?);
         }
         let keeper = Keeper { office: office.clone(), models: config.models.clone(), desk: Arc::clone(&desk) };
         let keeper = task::spawn_guarded("leases", keeper.run());
-        Ok(Self { office, desk, keeper, _readers: readers })
+        Ok(Self { office, desk, keeper, _ears: ears })
     }
 
     /// Gives every model up: what waits goes back to the lanes, the leases are free for the next owner.
@@ -124,64 +124,58 @@ impl Desk {
     fn tell_all(&self, event: &Event) {
         self.with(|state| state.owned.values().for_each(|owned| owned.handle.tell(event.clone())));
     }
-}
 
-async fn read(mut inbox: Box<dyn Inbox>, at: Address, desk: Arc<Desk>) {
-    while let Some(frame) = inbox.next().await {
-        let parts = match decode(&frame) {
-            Ok(parts) => parts,
-            Err(error) => {
-                tracing::warn!(%error, "a message cannot be read");
-                continue;
+    /// Takes in a frame that was posted to `at`.
+    fn hear(&self, at: &Address, frame: &Bytes) {
+        let heard = decode(frame).and_then(|parts| parts.iter().try_for_each(|part| self.hear_part(at, part)));
+        if let Err(error) = heard {
+            tracing::warn!(%error, "a message cannot be read");
+        }
+    }
+
+    fn hear_part(&self, at: &Address, part: &Part) -> Result<(), BadFrame> {
+        match at {
+            Address::Heartbeats => self.hear_heartbeat(part.decode()?),
+            Address::Cancels => self.hear_cancel(part.decode()?),
+            _ => self.hear_worker(part.decode()?),
+        }
+        Ok(())
+    }
+
+    fn hear_heartbeat(&self, heartbeat: Heartbeat) {
+        match heartbeat {
+            Heartbeat::Worker { id, models } => {
+                for credit in models {
+                    let event = Event::Heartbeat { worker: id.clone(), backends: credit.backends, running: credit.running };
+                    self.tell(&credit.model, event);
+                }
             }
-        };
-        for part in parts {
-            let routed = match at {
-                Address::Heartbeats => part.decode().map(|heartbeat| hear(&desk, heartbeat)),
-                Address::Cancels => part.decode().map(|cancel| hear_cancel(&desk, cancel)),
-                _ => hear_worker(&desk, &part),
-            };
-            if let Err(error) = routed {
-                tracing::warn!(%error, "a message cannot be read");
+            Heartbeat::Scheduler { id, owns } => self.with(|state| state.peers.heard(clock::now(), id, owns)),
+            Heartbeat::Ingress { id } => self.tell_all(&Event::IngressSeen(id)),
+            Heartbeat::Leaving { id } => {
+                self.with(|state| state.peers.left(&id));
+                self.tell_all(&Event::WorkerLeft(id));
             }
+            Heartbeat::Probe { .. } => {}
         }
     }
-}
 
-fn hear(desk: &Desk, heartbeat: Heartbeat) {
-    match heartbeat {
-        Heartbeat::Worker { id, models } => {
-            for credit in models {
-                let event = Event::Heartbeat { worker: id.clone(), backends: credit.backends, running: credit.running };
-                desk.tell(&credit.model, event);
+    fn hear_cancel(&self, cancel: Cancel) {
+        if cancel.exec.is_none() {
+            self.tell_all(&Event::Cancelled(cancel.ids));
+        }
+    }
+
+    fn hear_worker(&self, message: ToScheduler) {
+        match message {
+            ToScheduler::Accept { worker, model, batch } => self.tell(&model, Event::Accepted { worker, batch }),
+            ToScheduler::Refuse { worker, model, batch, reason } => {
+                tracing::debug!(%worker, ?reason, "a worker refused a batch");
+                self.tell(&model, Event::Refused { worker, batch });
             }
+            ToScheduler::Done { worker, model, batch, items } => self.tell(&model, Event::Done { worker, batch, items }),
         }
-        Heartbeat::Scheduler { id, owns } => desk.with(|state| state.peers.heard(clock::now(), id, owns)),
-        Heartbeat::Ingress { id } => desk.tell_all(&Event::IngressSeen(id)),
-        Heartbeat::Leaving { id } => {
-            desk.with(|state| state.peers.left(&id));
-            desk.tell_all(&Event::WorkerLeft(id));
-        }
-        Heartbeat::Probe { .. } => {}
     }
-}
-
-fn hear_cancel(desk: &Desk, cancel: Cancel) {
-    if cancel.exec.is_none() {
-        desk.tell_all(&Event::Cancelled(cancel.ids));
-    }
-}
-
-fn hear_worker(desk: &Desk, part: &Part) -> Result<(), shared::wire::BadFrame> {
-    match part.decode()? {
-        ToScheduler::Accept { worker, model, batch } => desk.tell(&model, Event::Accepted { worker, batch }),
-        ToScheduler::Refuse { worker, model, batch, reason } => {
-            tracing::debug!(%worker, ?reason, "a worker refused a batch");
-            desk.tell(&model, Event::Refused { worker, batch });
-        }
-        ToScheduler::Done { worker, model, batch, items } => desk.tell(&model, Event::Done { worker, batch, items }),
-    }
-    Ok(())
 }
 
 struct Keeper {

@@ -11,8 +11,11 @@ pub mod memory;
 pub mod nats;
 
 use crate::domain::{Lane, NodeId, Token};
+use crate::task;
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a frame is stored until a scheduler takes it: one per lane, model, part, and origin.
@@ -158,6 +161,19 @@ pub trait Broker: Send + Sync + 'static {
     /// Listens at an address from now on: a post that starts after this returns is heard.
     async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError>;
 
+    /// Has `listener` called with each frame posted to an address from now on, until what this returns is dropped. Frames
+    /// of one sender come in order. In process the call happens inside [`Broker::post`], which saves a task's turn: a
+    /// listener never blocks, and nobody posts while holding a lock that a listener takes.
+    async fn attach(&self, at: &Address, listener: Listener) -> Result<Attached, BrokerError> {
+        let inbox = self.listen(at).await?;
+        Ok(Attached::new(task::spawn_guarded("inbox", call(listener, inbox))))
+    }
+
+    /// Whether posting is a function call, which never waits: then nothing is gained by sending messages together.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Writes a record that must not exist. `Conflict` when it does. Keys are tokens joined by dots.
     async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError>;
 
@@ -196,6 +212,29 @@ pub trait Puller: Send {
     async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
         Ok((0, 0))
     }
+}
+
+/// What is called with the frames posted to one address.
+pub type Listener = Arc<dyn Fn(Bytes) + Send + Sync>;
+
+/// A listener's place at its address, which it gives up when this is dropped.
+pub struct Attached {
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Attached {
+    pub(crate) fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _guard: Box::new(guard) }
+    }
+}
+
+async fn call(listener: Listener, mut inbox: Box<dyn Inbox>) {
+    while let Some(frame) = inbox.next().await {
+        listener(frame);
+        // Those whom the frame has woken go first: a burst would otherwise look like callers that do not read.
+        tokio::task::yield_now().await;
+    }
+    tracing::error!("an inbox is closed: the connection to the broker has ended for good");
 }
 
 /// Frames posted to one address, in order of arrival.

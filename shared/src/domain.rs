@@ -1,6 +1,7 @@
 //! core: the words of the field that two roles share: ids, lanes, models, operations.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -108,8 +109,7 @@ impl Operation {
 }
 
 /// A name that is safe inside a NATS subject: `[A-Za-z0-9_-]{1,64}`. User text never becomes one.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(Arc<str>);
 
 /// The id of an ingress, scheduler or worker process.
@@ -143,17 +143,30 @@ impl Token {
     }
 }
 
-impl TryFrom<String> for Token {
-    type Error = NotAToken;
-
-    fn try_from(text: String) -> Result<Self, NotAToken> {
-        Self::parse(&text)
+// By hand, because the derived way by `String` allocates twice for each of the several tokens of every message.
+impl Serialize for Token {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
-impl From<Token> for String {
-    fn from(token: Token) -> Self {
-        token.0.as_ref().to_owned()
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TokenVisitor)
+    }
+}
+
+struct TokenVisitor;
+
+impl Visitor<'_> for TokenVisitor {
+    type Value = Token;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("1 to 64 of the characters A-Z a-z 0-9 _ -")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Token, E> {
+        Token::parse(text).map_err(E::custom)
     }
 }
 

@@ -1,11 +1,12 @@
 //! loop: sends what the roles post, coalescing without a timer: whatever waits for one address when the sender comes
-//! round goes into one frame.
+//! round goes into one frame. In process, where a post is a call, there is nothing to wait for.
 
 use crate::broker::{Address, Broker};
 use crate::gather::gather;
 use crate::task::{self, Guarded};
-use crate::wire::{FrameWriter, Part};
+use crate::wire::{FrameWriter, Part, encode_one};
 use bytes::Bytes;
+use futures::FutureExt;
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -24,36 +25,51 @@ enum Job {
 }
 
 /// The handle. Cheap to clone; sending never waits.
-#[derive(Clone, Debug)]
-pub struct Outbox {
-    queue: mpsc::Sender<Job>,
-    _task: Arc<Guarded>,
+#[derive(Clone)]
+pub struct Outbox(Way);
+
+#[derive(Clone)]
+enum Way {
+    Call(Arc<dyn Broker>),
+    Queue { jobs: mpsc::Sender<Job>, _task: Arc<Guarded> },
 }
 
 impl Outbox {
     pub fn new(broker: Arc<dyn Broker>) -> Self {
-        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        if broker.is_local() {
+            return Self(Way::Call(broker));
+        }
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let task = task::spawn_guarded("outbox", send_all(broker, waiting));
-        Self { queue, _task: Arc::new(task) }
+        Self(Way::Queue { jobs, _task: Arc::new(task) })
     }
 
     /// Posts one message. Lossy, like what it stands for.
     pub fn post<T: Serialize>(&self, to: Address, head: &T, body: Bytes) {
-        self.post_part(to, Part::encode(head, body));
-    }
-
-    pub fn post_part(&self, to: Address, part: Part) {
-        if self.queue.try_send(Job::Post(to, part)).is_err() {
-            tracing::warn!("a message was dropped: the outbox is full");
+        match &self.0 {
+            Way::Call(broker) => call(broker.as_ref(), &to, encode_one(head, &body)),
+            Way::Queue { jobs, .. } => {
+                if jobs.try_send(Job::Post(to, Part::encode(head, body))).is_err() {
+                    tracing::warn!("a message was dropped: the outbox is full");
+                }
+            }
         }
     }
 
     /// Waits until everything posted before this call has been handed to the broker.
     pub async fn flushed(&self) {
+        let Way::Queue { jobs, .. } = &self.0 else { return };
         let (done, flushed) = oneshot::channel();
-        if self.queue.send(Job::Flush(done)).await.is_ok() {
+        if jobs.send(Job::Flush(done)).await.is_ok() {
             let _ = flushed.await; // The sender's end means there is nothing left to wait for.
         }
+    }
+}
+
+fn call(broker: &dyn Broker, to: &Address, frame: Bytes) {
+    let posted = broker.post(to, frame).now_or_never().expect("a local broker does not wait");
+    if let Err(error) = posted {
+        tracing::warn!(%error, ?to, "a message was not sent");
     }
 }
 

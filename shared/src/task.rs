@@ -4,20 +4,20 @@ use futures::FutureExt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use tokio::task::JoinHandle;
-use tracing::Instrument;
 
 /// Spawns a task whose panic is logged under `name` instead of vanishing with its handle.
 pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let watched = AssertUnwindSafe(work.in_current_span()).catch_unwind();
-    #[expect(clippy::disallowed_methods, reason = "this module is the one place")]
-    tokio::spawn(async move {
-        if watched.await.is_err() {
+    // Combinators rather than an `async` block, which would hold the work twice: as captured, and as awaited.
+    let watched = AssertUnwindSafe(work).catch_unwind().map(move |ended| {
+        if ended.is_err() {
             tracing::error!(task = name, "a task panicked: this is a defect, please report it");
         }
-    })
+    });
+    #[expect(clippy::disallowed_methods, reason = "this module is the one place")]
+    tokio::spawn(watched)
 }
 
 /// A spawned task that ends with this guard.

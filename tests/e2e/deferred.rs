@@ -47,7 +47,7 @@ fn frame(ingress: &NodeId, lane: Lane) -> Bytes {
         traceparent: None,
         claim: None,
     };
-    encode_one(&envelope, body)
+    encode_one(&envelope, &body)
 }
 
 /// Replies that come to `inbox` before it has been silent for `silence`.

@@ -10,13 +10,14 @@ use crate::metrics::Metrics;
 use crate::table::Table;
 use bytes::Bytes;
 use intake::{Intake, Served};
-use shared::broker::{ACK_WAIT_DEFERRED, AckToken, Address, Broker, BrokerError, Inbox};
+use serde::de::DeserializeOwned;
+use shared::broker::{ACK_WAIT_DEFERRED, AckToken, Address, Attached, Broker, BrokerError};
 use shared::clock;
 use shared::config::{Config, Model};
 use shared::domain::{NodeId, Token};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{BackendCredit, Heartbeat, Held, ModelCredit, ToIngress, decode};
+use shared::wire::{BackendCredit, BadFrame, Cancel, Heartbeat, Held, ModelCredit, ToIngress, decode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -61,6 +62,7 @@ impl Shop {
 /// A running worker. Dropping it stops it at once; [`Worker::drain`] lets it finish first.
 pub struct Worker {
     shop: Arc<Shop>,
+    _ears: Vec<Attached>,
     _tasks: Vec<Guarded>,
 }
 
@@ -84,18 +86,18 @@ impl Worker {
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Metrics::new(registry)?;
         let shop = Arc::new(Shop { id: id.clone(), broker: Arc::clone(&broker), outbox, metrics, served, table: Mutex::default() });
-        let work = broker.listen(&Address::Worker(id)).await?;
-        let heartbeats = broker.listen(&Address::Heartbeats).await?;
-        let cancels = broker.listen(&Address::Cancels).await?;
+        let (intake, alive, cancels) = (Intake::new(Arc::clone(&shop)), Arc::clone(&shop), Arc::clone(&shop));
+        let ears = vec![
+            broker.attach(&Address::Worker(id), Arc::new(move |frame| intake.hear(&frame))).await?,
+            broker.attach(&Address::Heartbeats, Arc::new(move |frame| hear_heartbeats(&alive, &frame))).await?,
+            broker.attach(&Address::Cancels, Arc::new(move |frame| hear_cancels(&cancels, &frame))).await?,
+        ];
         let tasks = vec![
-            task::spawn_guarded("worker intake", Intake::new(Arc::clone(&shop)).run(work)),
-            task::spawn_guarded("worker cancels", hear_cancels(Arc::clone(&shop), cancels)),
-            task::spawn_guarded("worker heartbeats", hear_heartbeats(Arc::clone(&shop), heartbeats)),
             task::spawn_guarded("worker credit", announce_credit(Arc::clone(&shop))),
             task::spawn_guarded("worker held", announce_held(Arc::clone(&shop))),
             task::spawn_guarded("worker renewals", renew_acks(Arc::clone(&shop))),
         ];
-        Ok(Self { shop, _tasks: tasks })
+        Ok(Self { shop, _ears: ears, _tasks: tasks })
     }
 
     /// Takes nothing new, finishes what runs, at most until `limit`, and says goodbye.
@@ -123,26 +125,27 @@ fn chosen<'a>(config: &'a Config, names: Option<&[String]>) -> Result<Vec<&'a Mo
     }
 }
 
-async fn hear_cancels(shop: Arc<Shop>, mut inbox: Box<dyn Inbox>) {
-    while let Some(frame) = inbox.next().await {
-        for part in decode(&frame).unwrap_or_default() {
-            if let Ok(shared::wire::Cancel { ids, exec }) = part.decode() {
-                shop.table().cancel(clock::now(), &ids, exec);
-            }
+fn hear_cancels(shop: &Shop, frame: &Bytes) {
+    for Cancel { ids, exec } in messages(frame) {
+        shop.table().cancel(clock::now(), &ids, exec);
+    }
+}
+
+fn hear_heartbeats(shop: &Shop, frame: &Bytes) {
+    for heartbeat in messages(frame) {
+        match heartbeat {
+            Heartbeat::Ingress { id } => shop.table().ingress_seen(clock::now(), id),
+            Heartbeat::Probe { .. } => announce(shop),
+            Heartbeat::Worker { .. } | Heartbeat::Scheduler { .. } | Heartbeat::Leaving { .. } => {}
         }
     }
 }
 
-async fn hear_heartbeats(shop: Arc<Shop>, mut inbox: Box<dyn Inbox>) {
-    while let Some(frame) = inbox.next().await {
-        for part in decode(&frame).unwrap_or_default() {
-            match part.decode() {
-                Ok(Heartbeat::Ingress { id }) => shop.table().ingress_seen(clock::now(), id),
-                Ok(Heartbeat::Probe { .. }) => announce(&shop),
-                _ => {}
-            }
-        }
-    }
+/// The messages of a frame that can be read; the others are left out.
+fn messages<T: DeserializeOwned>(frame: &Bytes) -> Vec<T> {
+    let unread = |error: BadFrame| tracing::warn!(%error, "a message cannot be read");
+    let parts = decode(frame).map_err(unread).unwrap_or_default();
+    parts.iter().filter_map(|part| part.decode().map_err(unread).ok()).collect()
 }
 
 async fn announce_credit(shop: Arc<Shop>) {

@@ -145,7 +145,7 @@ impl Stand {
     }
 
     pub(crate) async fn post(&self, message: ToIngress, body: impl Into<Bytes>) {
-        self.broker.post(&Address::Ingress(self.id.clone()), encode_one(&message, body.into())).await.unwrap();
+        self.broker.post(&Address::Ingress(self.id.clone()), encode_one(&message, &body.into())).await.unwrap();
     }
 
     pub(crate) async fn reply(&self, id: RequestId, exec: ExecId, part: u32, last: bool, body: impl Into<Bytes>) {

@@ -26,7 +26,7 @@ async fn where_a_worker_is_required_readiness_waits_for_one() {
     let answer = stand.http.send("GET", "/readyz", &[], "").await;
     assert_eq!((answer.status.as_u16(), answer.body.contains("worker")), (503, true));
     let beat = Heartbeat::Worker { id: NodeId::parse("worker-1").unwrap(), models: Vec::new() };
-    stand.broker.post(&Address::Heartbeats, encode_one(&beat, Bytes::new())).await.unwrap();
+    stand.broker.post(&Address::Heartbeats, encode_one(&beat, b"")).await.unwrap();
     while stand.http.send("GET", "/readyz", &[], "").await.status != 200 {}
 }
 
@@ -77,7 +77,7 @@ async fn a_drain_finishes_what_runs_takes_nothing_new_and_says_goodbye() {
 
     let last =
         ToIngress::Reply(Reply { id: taken.envelope.id, exec: Some(exec), part: 1, last: true, head: None, failure: None, usage: None });
-    broker.post(&Address::Ingress(id.clone()), encode_one(&last, Bytes::from_static(b"data: [DONE]\n\n"))).await.unwrap();
+    broker.post(&Address::Ingress(id.clone()), encode_one(&last, b"data: [DONE]\n\n")).await.unwrap();
     assert_eq!(chunk(&mut body).await.unwrap(), "data: [DONE]\n\n");
     assert_eq!(chunk(&mut body).await, None);
     soon(drained).await.unwrap();

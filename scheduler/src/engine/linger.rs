@@ -82,7 +82,8 @@ impl Linger {
         (waiting < enough && now < until).then_some(until)
     }
 
-    fn peak(&self, now: Time) -> usize {
+    /// The most requests lately in the system at once; 0 when none were.
+    pub(super) fn peak(&self, now: Time) -> usize {
         self.seen.iter().filter(|(at, _)| now.since(*at) <= MEMORY).map(|(_, population)| *population).max().unwrap_or(0)
     }
 }

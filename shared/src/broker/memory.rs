@@ -15,7 +15,10 @@ use self::lane::LaneQueue;
 use self::posts::Posts;
 use self::records::Records;
 use super::limits::{Limits, PAYLOAD_BYTES_MAX};
-use super::{AckToken, Address, Broker, BrokerError, Bucket, Delivery, Inbox, LaneFilter, LaneSubject, Puller, Record, Stored, ack_wait};
+use super::{
+    AckToken, Address, Attached, Broker, BrokerError, Bucket, Delivery, Inbox, LaneFilter, LaneSubject, Listener, Puller, Record, Stored,
+    ack_wait,
+};
 use crate::clock;
 use crate::domain::Lane;
 use async_trait::async_trait;
@@ -125,6 +128,14 @@ impl Broker for MemoryBroker {
 
     async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError> {
         Ok(Box::new(self.shared.posts.listen(at)))
+    }
+
+    async fn attach(&self, at: &Address, listener: Listener) -> Result<Attached, BrokerError> {
+        Ok(Attached::new(self.shared.posts.attach(at, listener)))
+    }
+
+    fn is_local(&self) -> bool {
+        true
     }
 
     async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {

@@ -7,6 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io;
 
 /// The version of everything on the wire. A reader refuses another with a clear error.
 pub const WIRE_VERSION: u8 = 1;
@@ -45,7 +46,9 @@ pub struct Part {
 
 impl Part {
     pub fn encode<T: Serialize>(head: &T, body: Bytes) -> Self {
-        Self { head: encode_head(head).into(), body }
+        let mut encoded = BytesMut::with_capacity(HEAD_BYTES_USUAL).writer();
+        encode_head(head, &mut encoded);
+        Self { head: encoded.into_inner().freeze(), body }
     }
 
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, BadFrame> {
@@ -58,8 +61,11 @@ impl Part {
     }
 }
 
-fn encode_head<T: Serialize>(head: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(head).expect("wire heads are plain structs, which always encode")
+/// Room for the usual head, so that encoding it does not grow the buffer step by step.
+const HEAD_BYTES_USUAL: usize = 384;
+
+fn encode_head<T: Serialize>(head: &T, into: &mut impl io::Write) {
+    rmp_serde::encode::write_named(into, head).expect("wire heads are plain structs, which always encode");
 }
 
 /// Builds one frame, part by part.
@@ -103,15 +109,23 @@ impl FrameWriter {
     }
 }
 
-fn len32(bytes: &Bytes) -> u32 {
+fn len32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("parts are far below 4 GiB")
 }
 
-/// A frame of one message.
-pub fn encode_one<T: Serialize>(head: &T, body: Bytes) -> Bytes {
-    let mut writer = FrameWriter::new();
-    writer.push(&Part::encode(head, body));
-    writer.take()
+/// A frame of one message, its head encoded in place.
+pub fn encode_one<T: Serialize>(head: &T, body: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(1 + PART_OVERHEAD + HEAD_BYTES_USUAL + body.len());
+    frame.put_u8(WIRE_VERSION);
+    frame.put_u32_le(0); // The head's length, known once it is there.
+    frame.put_u32_le(len32(body));
+    let mut frame = frame.writer();
+    encode_head(head, &mut frame);
+    let mut frame = frame.into_inner();
+    let head_len = len32(&frame[1 + PART_OVERHEAD..]);
+    frame[1..5].copy_from_slice(&head_len.to_le_bytes());
+    frame.put_slice(body);
+    frame.freeze()
 }
 
 /// Takes a frame apart without copying. Refuses anything that is not exactly one well-formed frame.

@@ -1,11 +1,11 @@
-//! loop: each dispatch is accepted or refused at once; what is accepted runs in a task of its own.
+//! edge: each dispatch is accepted or refused at once; what is accepted runs in a task of its own.
 
 use super::Shop;
 use crate::backend::Backend;
 use crate::run::{self, Bench, Job};
 use crate::table::{CallId, Entry, Report};
 use bytes::Bytes;
-use shared::broker::{Address, Inbox};
+use shared::broker::Address;
 use shared::clock;
 use shared::domain::{ExecId, ModelKind, NodeId, RequestId};
 use shared::entropy;
@@ -31,12 +31,10 @@ impl Intake {
         Self { shop }
     }
 
-    pub(super) async fn run(self, mut inbox: Box<dyn Inbox>) {
-        while let Some(frame) = inbox.next().await {
-            match decode(&frame) {
-                Ok(parts) => parts.iter().for_each(|part| self.take(part)),
-                Err(error) => tracing::warn!(%error, "a dispatch cannot be read"),
-            }
+    pub(super) fn hear(&self, frame: &Bytes) {
+        match decode(frame) {
+            Ok(parts) => parts.iter().for_each(|part| self.take(part)),
+            Err(error) => tracing::warn!(%error, "a dispatch cannot be read"),
         }
     }
 

@@ -3,38 +3,46 @@
 use crate::broker::limits::DUPLICATE_WINDOW;
 use crate::clock::Time;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 
-/// Ids remembered at once, about 40 MB. Past it the oldest is forgotten early: in one process a publish is not retried
+/// Ids remembered at once, about 4 MB. Past it the oldest is forgotten early: in one process a publish is not retried
 /// over a lost answer, so a duplicate comes soon or not at all.
-const IDS_MAX: usize = 262_144;
+const IDS_MAX: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(super) struct RecentIds {
-    sequences: HashMap<Arc<str>, u64>,
-    by_age: VecDeque<(Time, Arc<str>)>,
+    sequences: HashMap<Print, u64>,
+    by_age: VecDeque<(Time, Print)>,
+    keys: [RandomState; 2],
 }
+
+/// 128 bits that stand for an id: two hashes under keys of this process.
+type Print = [u64; 2];
 
 impl RecentIds {
     pub(super) fn get(&mut self, now: Time, id: &str) -> Option<u64> {
         while self.by_age.front().is_some_and(|(at, _)| now.since(*at) >= DUPLICATE_WINDOW) {
             self.forget_oldest();
         }
-        self.sequences.get(id).copied()
+        self.sequences.get(&self.print(id)).copied()
     }
 
     pub(super) fn insert(&mut self, now: Time, id: &str, sequence: u64) {
         if self.by_age.len() >= IDS_MAX {
             self.forget_oldest();
         }
-        let id: Arc<str> = id.into();
-        self.sequences.insert(id.clone(), sequence);
-        self.by_age.push_back((now, id));
+        let print = self.print(id);
+        self.sequences.insert(print, sequence);
+        self.by_age.push_back((now, print));
+    }
+
+    fn print(&self, id: &str) -> Print {
+        [self.keys[0].hash_one(id), self.keys[1].hash_one(id)]
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.by_age.pop_front() {
-            self.sequences.remove(&id);
+        if let Some((_, print)) = self.by_age.pop_front() {
+            self.sequences.remove(&print);
         }
     }
 }
