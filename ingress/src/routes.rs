@@ -2,10 +2,9 @@
 
 use crate::exchange::Arrival;
 use crate::gate::Gate;
-use crate::headers::{self, REQUEST_ID};
+use crate::headers;
 use crate::{chat, embeddings, models, probes};
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -26,19 +25,18 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
         .route("/metrics", get(probes::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(stamp))
         .with_state(gate)
 }
 
-/// Gives a request its id before anything looks at it, and its answer the same.
-async fn stamp(mut request: Request, next: Next) -> Response {
+/// Gives a request its id before anything looks at it. Returns what its answer is to carry as [`headers::REQUEST_ID`].
+///
+/// Called by the server rather than layered over the routes, where it would cost each request two allocations.
+pub(crate) fn stamp<B>(request: &mut http::Request<B>) -> HeaderValue {
     let id = entropy::request_id();
     let own = || HeaderValue::try_from(id.to_string()).expect("our ids are visible ASCII");
     let shown = headers::request_id(request.headers()).cloned().unwrap_or_else(own);
     request.extensions_mut().insert(Arrival { id, shown: shown.clone(), at: clock::now() });
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(REQUEST_ID, shown);
-    response
+    shown
 }
 
 async fn unknown_path(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>) -> Response {

@@ -3,7 +3,10 @@
 //! Directly on hyper: a connection that says nothing, or half a header, must end, which needs a timer from its first
 //! byte on. TLS is one more step between accepting a stream and [`Connections::converse`], which takes any stream.
 
+use crate::headers::REQUEST_ID;
+use crate::routes;
 use axum::Router;
+use futures::TryFutureExt;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -143,9 +146,13 @@ impl Connections {
     async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
         let spoken = Arc::new(AtomicBool::new(false));
         let (noted, router) = (Arc::clone(&spoken), TowerToHyperService::new(self.router.clone()));
-        let service = service_fn(move |request: http::Request<Incoming>| {
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
             noted.store(true, Ordering::Relaxed);
-            router.call(request)
+            let shown = routes::stamp(&mut request);
+            router.call(request).map_ok(move |mut response| {
+                response.headers_mut().insert(REQUEST_ID, shown);
+                response
+            })
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let silence = sleep(self.first_request_within);

@@ -3,6 +3,7 @@
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
 use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::pull::{self, Read, Window};
 use crate::quota::Unlimited;
@@ -20,19 +21,13 @@ use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngr
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// Requests an owner holds of one model: several tenants' full allowance at an ingress, so that fair share sees them all.
 const WINDOW_REQUESTS: usize = 8_192;
 
 /// Bytes an owner holds of one model.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
-
-/// Messages that may wait for the loop; past it pulls wait and the rest is dropped as the broker would drop it.
-const MAILBOX_MAX: usize = 65_536;
-
-/// Messages taken up in one round: one engine step for all of them.
-const ROUND_MAX: usize = 1_024;
 
 /// How often what is held is announced to the ingresses, however busy the loop is, and what it must be older than to be named.
 const HELD_EVERY: Duration = Duration::from_secs(1);
@@ -63,14 +58,14 @@ pub(crate) struct Office {
 /// A running model loop; it stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ModelHandle {
-    mailbox: mpsc::Sender<Input>,
+    mailbox: Mailbox<Input>,
     _task: Guarded,
 }
 
 impl ModelHandle {
     /// Lossy, like the messages that come this way.
     pub(crate) fn tell(&self, event: Event) {
-        if self.mailbox.try_send(Input::Event(event)).is_err() {
+        if self.mailbox.leave(Input::Event(event)) == Err(Undelivered::Full) {
             tracing::warn!("a message was dropped: the model's mailbox is full");
         }
     }
@@ -78,7 +73,7 @@ impl ModelHandle {
     /// Gives everything that waits back to the lane, and stops.
     pub(crate) async fn surrender(self) {
         let (done, surrendered) = oneshot::channel();
-        if self.mailbox.send(Input::Surrender(done)).await.is_ok() {
+        if self.mailbox.leave(Input::Surrender(done)).is_ok() {
             let _ = surrendered.await; // A loop that ended has nothing to give.
         }
     }
@@ -86,10 +81,10 @@ impl ModelHandle {
 
 /// Starts the loop. `revision` is the lease's, which fences this owner's dispatches.
 pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle {
-    let (mailbox, messages) = mpsc::channel(MAILBOX_MAX);
+    let (mailbox, messages) = mailbox();
     let window = Arc::new(Window::new(WINDOW_REQUESTS));
     let readers = Lane::ALL.map(|lane| pull::read(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window)));
-    let intake = Intake { messages, readers: select_all(readers), round: Vec::with_capacity(ROUND_MAX) };
+    let intake = Intake { messages, readers: select_all(readers), round: Vec::new() };
     let owner = Owner::new(office, model, revision, window);
     ModelHandle { mailbox, _task: task::spawn_guarded("model", owner.run(intake)) }
 }
@@ -105,7 +100,7 @@ struct Waiting {
 
 /// Where the loop's inputs come from.
 struct Intake {
-    messages: mpsc::Receiver<Input>,
+    messages: Mail<Input>,
     readers: SelectAll<BoxStream<'static, Read>>,
     round: Vec<Input>,
 }
@@ -115,25 +110,18 @@ impl Intake {
     async fn next(&mut self) -> bool {
         tokio::select! {
             biased;
-            taken = self.messages.recv_many(&mut self.round, ROUND_MAX) => taken > 0,
-            Some(read) = self.readers.next() => {
-                self.round.push(Input::Read(read));
-                true
-            }
+            open = self.messages.take(&mut self.round) => return open,
+            Some(read) = self.readers.next() => self.round.push(Input::Read(read)),
         }
+        self.messages.take_ready(&mut self.round);
+        true
     }
 
     /// Steps back once, so that every task and socket that is ready now is served before, and takes up what they sent.
     async fn gather(&mut self) {
         tokio::task::yield_now().await;
-        while self.round.len() < ROUND_MAX
-            && let Ok(input) = self.messages.try_recv()
-        {
-            self.round.push(input);
-        }
-        while self.round.len() < ROUND_MAX
-            && let Some(Some(read)) = self.readers.next().now_or_never()
-        {
+        self.messages.take_ready(&mut self.round);
+        while let Some(Some(read)) = self.readers.next().now_or_never() {
             self.round.push(Input::Read(read));
         }
     }

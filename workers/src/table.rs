@@ -51,6 +51,8 @@ struct Call {
 pub(crate) struct Table {
     running: HashMap<RequestId, Entry>,
     calls: HashMap<CallId, Call>,
+    /// Calls by model and backend: as many entries as the configuration has backends.
+    in_flight: HashMap<Token, Vec<(Box<str>, usize)>>,
     calls_begun: u64,
     /// The newest lease revision seen of each model: older owners are refused.
     fences: HashMap<Token, u64>,
@@ -77,12 +79,25 @@ impl Table {
     }
 
     fn calls_in_flight(&self, model: &Token, backend: &str) -> usize {
-        self.calls.values().filter(|call| call.model == *model && *call.backend == *backend).count()
+        let of_model = self.in_flight.get(model).map_or(&[][..], Vec::as_slice);
+        of_model.iter().find(|(name, _)| **name == *backend).map_or(0, |(_, calls)| *calls)
+    }
+
+    fn count_calls(&mut self, model: &Token, backend: &str, count: impl FnOnce(&mut usize)) {
+        let of_model = self.in_flight.entry(model.clone()).or_default();
+        match of_model.iter_mut().find(|(name, _)| **name == *backend) {
+            Some((_, calls)) => count(calls),
+            None => {
+                of_model.push((backend.into(), 0));
+                count(&mut of_model.last_mut().expect("just added").1);
+            }
+        }
     }
 
     /// A call for requests that are about to [`Table::start`]. One that gets none never counts.
     pub(crate) fn begin_call(&mut self, model: &Token, backend: &str) -> CallId {
         self.calls_begun += 1;
+        self.count_calls(model, backend, |calls| *calls += 1);
         let id = CallId(self.calls_begun);
         self.calls.insert(id, Call { model: model.clone(), backend: backend.into(), left: 0 });
         id
@@ -90,8 +105,10 @@ impl Table {
 
     /// Forgets a call whose requests all ran here already.
     pub(crate) fn drop_if_empty(&mut self, call: CallId) {
-        if self.calls.get(&call).is_some_and(|call| call.left == 0) {
-            self.calls.remove(&call);
+        if self.calls.get(&call).is_some_and(|call| call.left == 0)
+            && let Some(call) = self.calls.remove(&call)
+        {
+            self.count_calls(&call.model, &call.backend, |calls| *calls -= 1);
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
         let group = &jobs[range.clone()];
         tokio::select! {
             biased;
-            () = abandoned(group) => group.iter().for_each(|job| bench.executions.ended(job, Ended::CANCELLED)),
+            () = abandoned(group) => bench.executions.all_ended(group.iter().map(|job| (job, Ended::CANCELLED))),
             result = call(bench, group) => match result {
                 Ok(answer) => answer.send(bench, group),
                 Err(error) if error.blame == Blame::MaybeItem && groups.halve(&range) => {}
@@ -108,28 +108,33 @@ async fn embed_in_pieces(bench: &Bench, job: &Job) -> Result<Embedded, BackendEr
 
 impl Answer {
     /// Each caller gets its own vectors and its share of the tokens.
-    fn send(self, bench: &Bench, group: &[Job]) {
+    fn send(&self, bench: &Bench, group: &[Job]) {
         let estimates: Vec<u32> = group.iter().map(|job| job.envelope.tokens_in).collect();
         let tokens = self.embedded.prompt_tokens.map_or_else(|| estimates.clone(), |total| apportion(total, &estimates));
         let mut vectors = self.embedded.vectors.as_slice();
+        let mut ended = Vec::with_capacity(group.len());
         for (job, tokens) in group.iter().zip(tokens) {
             let (own, rest) = vectors.split_at((job.envelope.items as usize).min(vectors.len()));
             vectors = rest;
-            if job.cancel.is_cancelled() {
-                bench.executions.ended(job, Ended::CANCELLED);
-                continue;
-            }
-            let body = respond::embeddings(own, job.envelope.encoding, &job.envelope.model, tokens);
-            let usage = Usage { input: tokens, output: 0 };
-            let head = ReplyHead {
-                backend: bench.backend_name.clone(),
-                batch_size: self.batch_size,
-                queue_ms: job.queue_ms,
-                backend_ms: self.backend_ms,
-            };
-            bench.executions.answer(job, head, &body, usage);
-            bench.executions.ended(job, Ended::answered(usage));
+            ended.push((job, self.send_one(bench, job, own, tokens)));
         }
+        bench.executions.all_ended(ended);
+    }
+
+    fn send_one(&self, bench: &Bench, job: &Job, vectors: &[Vec<f32>], tokens: u32) -> Ended {
+        if job.cancel.is_cancelled() {
+            return Ended::CANCELLED;
+        }
+        let body = respond::embeddings(vectors, job.envelope.encoding, &job.envelope.model, tokens);
+        let usage = Usage { input: tokens, output: 0 };
+        let head = ReplyHead {
+            backend: bench.backend_name.clone(),
+            batch_size: self.batch_size,
+            queue_ms: job.queue_ms,
+            backend_ms: self.backend_ms,
+        };
+        bench.executions.answer(job, head, &body, usage);
+        Ended::answered(usage)
     }
 }
 

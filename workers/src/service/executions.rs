@@ -2,8 +2,10 @@
 
 use super::Shop;
 use crate::run::{Ended, Job};
+use crate::table::Report;
 use bytes::Bytes;
 use shared::broker::{AckToken, Address};
+use shared::domain::Token;
 use shared::error::Failure;
 use shared::task;
 use shared::wire::{ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
@@ -61,15 +63,28 @@ impl Executions {
 
     /// The execution has ended, and its answer has been handed over: frees the credit and gives up the delivery.
     pub(crate) fn ended(&self, job: &Job, ended: Ended) {
-        let Some(entry) = self.shop.table().end(job.id, job.exec) else { return };
-        let item = ItemDone { id: job.id, end: ended.end, usage: ended.usage };
-        for report in entry.reports {
-            let (worker, model) = (self.shop.id.clone(), entry.model.clone());
-            let done = ToScheduler::Done { worker, model, batch: report.batch, items: vec![item] };
-            self.shop.outbox.post(Address::Scheduler(report.scheduler), &done, Bytes::new());
+        self.all_ended([(job, ended)]);
+    }
+
+    /// The same for several executions: what one owner is to hear of one batch is one message.
+    pub(crate) fn all_ended<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) {
+        let mut reports: Vec<(Report, Token, Vec<ItemDone>)> = Vec::with_capacity(1);
+        for (job, ended) in jobs {
+            let Some(entry) = self.shop.table().end(job.id, job.exec) else { continue };
+            let item = ItemDone { id: job.id, end: ended.end, usage: ended.usage };
+            for report in entry.reports {
+                match reports.iter_mut().find(|(known, ..)| *known == report) {
+                    Some((.., items)) => items.push(item),
+                    None => reports.push((report, entry.model.clone(), vec![item])),
+                }
+            }
+            if let Some(token) = entry.ack {
+                self.ack(AckToken(token));
+            }
         }
-        if let Some(token) = entry.ack {
-            self.ack(AckToken(token));
+        for (Report { scheduler, batch }, model, items) in reports {
+            let done = ToScheduler::Done { worker: self.shop.id.clone(), model, batch, items };
+            self.shop.outbox.post(Address::Scheduler(scheduler), &done, Bytes::new());
         }
     }
 
