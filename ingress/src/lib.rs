@@ -18,6 +18,8 @@ mod exchange;
 mod gate;
 mod headers;
 mod inbox;
+#[doc(hidden)]
+pub mod measured;
 mod metrics;
 mod models;
 mod peers;

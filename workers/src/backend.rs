@@ -9,6 +9,8 @@ mod answer;
 mod classify;
 mod embeddings;
 pub mod http;
+#[doc(hidden)]
+pub mod measured;
 mod openai;
 mod request;
 mod response;
