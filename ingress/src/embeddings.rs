@@ -34,6 +34,7 @@ async fn travel(gate: &Gate, request: Request, exchange: &mut Exchange) -> Resul
     let envelope = Envelope {
         tokens_in: view.tokens_in,
         items: view.items,
+        longest: view.longest,
         bytes: check::bytes(&view.inputs),
         compat: view.compat,
         encoding: view.encoding,

@@ -63,6 +63,7 @@ impl Gate {
             tokens_in: 0,
             tokens_out: 0,
             items: 1,
+            longest: 0,
             bytes: 0,
             compat: 0,
             ingress: self.road.id.clone(),

@@ -5,11 +5,14 @@
 //! every item leaves in exactly one way: accepted by a worker, answered with a failure, or dropped because nobody
 //! waits for it. It does not retry a backend's failure (the worker answers for that) and holds no bodies.
 
+mod call;
+mod cut;
 mod dispatch;
 mod fleet;
 mod frames;
 mod item;
 mod linger;
+mod order;
 mod queue;
 
 pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
@@ -46,6 +49,8 @@ pub struct EngineConfig {
     pub max_items: u32,
     /// Estimated tokens in one array call.
     pub max_tokens: u32,
+    /// The backend pads: every input of a call costs what the longest does.
+    pub padded: bool,
     /// Tenant weights that are not 1.
     pub weights: HashMap<Box<str>, u32>,
     /// Nothing is dispatched before: a new owner first hears what the workers already run.

@@ -153,6 +153,7 @@ impl Owner {
             kind: model.kind,
             max_items: model.batching.max_items,
             max_tokens: model.batching.max_tokens,
+            padded: model.batching.padded,
             weights: office.weights.clone(),
             dispatch_from: now + SETTLE,
         };
@@ -377,6 +378,7 @@ impl Owner {
 fn item(envelope: Envelope, lane: Lane, bytes: usize, deadline: Time) -> Item {
     Item {
         id: envelope.id,
+        longest: envelope.longest_tokens(),
         tenant: envelope.tenant.into(),
         lane,
         tokens_in: envelope.tokens_in,

@@ -111,15 +111,19 @@ pub struct Model {
 pub struct Batching {
     /// Inputs in one backend call.
     pub max_items: u32,
-    /// Estimated tokens in one backend call.
+    /// Estimated tokens in one backend call, counted as the backend computes them: see `padded`.
     pub max_tokens: u32,
+    /// The backend pads: each input of a call costs as much as the longest, and neighbours of similar length share calls.
+    /// Not so unless said, because most servers pack (vLLM, SGLang, TEI with flash attention) and would have their batches
+    /// cut for nothing.
+    pub padded: bool,
     /// How long one backend call should take at most, in milliseconds.
     pub objective_ms: u32,
 }
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { max_items: 64, max_tokens: 16_384, objective_ms: 200 }
+        Self { max_items: 64, max_tokens: 16_384, padded: false, objective_ms: 200 }
     }
 }
 

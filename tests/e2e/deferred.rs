@@ -37,6 +37,7 @@ fn frame(ingress: &NodeId, lane: Lane) -> Bytes {
         tokens_in: 10,
         tokens_out: 1,
         items: 1,
+        longest: 0,
         bytes: 78,
         compat: 0,
         ingress: ingress.clone(),

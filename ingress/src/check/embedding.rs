@@ -32,6 +32,8 @@ pub(crate) struct Embedding {
     pub(crate) inputs: Bytes,
     pub(crate) items: u32,
     pub(crate) tokens_in: u32,
+    /// Tokens of the longest of several inputs; 0 of one.
+    pub(crate) longest: u32,
     pub(crate) encoding: Encoding,
     /// The other fields as JSON members in the order of their names.
     pub(crate) params: Box<str>,
@@ -56,6 +58,7 @@ pub(crate) fn embedding(body: &Bytes, limits: &Limits) -> Result<Embedding, Fail
         inputs: body.slice_ref(inputs.text.as_bytes()),
         items: inputs.items,
         tokens_in: inputs.tokens,
+        longest: inputs.longest,
         encoding,
         params,
         compat,
@@ -108,6 +111,7 @@ struct Inputs<'a> {
     text: &'a str,
     items: u32,
     tokens: u32,
+    longest: u32,
 }
 
 impl<'a> Inputs<'a> {
@@ -134,22 +138,22 @@ impl<'a> Inputs<'a> {
         if text == "\"\"" {
             return Err(invalid("input", "without empty strings"));
         }
-        Ok(Self { kind: Kind::Text, text, items: 1, tokens: estimate_tokens(text.len()) })
+        Ok(Self { kind: Kind::Text, text, items: 1, tokens: estimate_tokens(text.len()), longest: 0 })
     }
 
     fn single_tokens(text: &'a str) -> Result<Self, Failure> {
         let TokenIds(tokens) = serde_json::from_str(text).map_err(malformed)?;
-        Ok(Self { kind: Kind::Tokens, text, items: 1, tokens })
+        Ok(Self { kind: Kind::Tokens, text, items: 1, tokens, longest: 0 })
     }
 
     fn many(kind: Kind, inside: &'a str, count: &Count, max: usize) -> Result<Self, Failure> {
-        let Count { items, tokens } = *count;
+        let Count { items, tokens, longest } = *count;
         if items as usize > max {
             let message = format!("`input` holds {items} inputs, and {max} are the most: split the call");
             return Err(Failure::new(Code::TooManyInputs, message).param("input"));
         }
         let tokens = if kind == Kind::Text { estimate_tokens(inside.len()) } else { tokens };
-        Ok(Self { kind, text: inside, items, tokens })
+        Ok(Self { kind, text: inside, items, tokens, longest: if items > 1 { longest } else { 0 } })
     }
 }
 
@@ -157,29 +161,35 @@ fn malformed(_: serde_json::Error) -> Failure {
     invalid("input", &format!("{INPUT_IS}; none of them empty"))
 }
 
-/// How many elements an array has, and token ids in them; counted without building any.
+/// How many elements an array has, token ids in them, and tokens in the longest; counted without building any.
 struct Count {
     items: u32,
     tokens: u32,
+    longest: u32,
 }
 
 impl Count {
     fn texts(array: &str) -> Result<Self, Failure> {
-        let NonEmptyTexts(items) = serde_json::from_str(array).map_err(malformed)?;
-        Ok(Self { items, tokens: 0 })
+        let NonEmptyTexts { items, longest } = serde_json::from_str(array).map_err(malformed)?;
+        Ok(Self { items, tokens: 0, longest: estimate_tokens(longest) })
     }
 
     fn token_arrays(array: &str) -> Result<Self, Failure> {
-        let TokenArrays { items, tokens } = serde_json::from_str(array).map_err(malformed)?;
-        Ok(Self { items, tokens })
+        let TokenArrays { items, tokens, longest } = serde_json::from_str(array).map_err(malformed)?;
+        Ok(Self { items, tokens, longest })
     }
 }
 
-struct NonEmptyTexts(u32);
+struct NonEmptyTexts {
+    items: u32,
+    /// In bytes.
+    longest: usize,
+}
 struct TokenIds(u32);
 struct TokenArrays {
     items: u32,
     tokens: u32,
+    longest: u32,
 }
 
 /// A visitor that folds a sequence instead of collecting it.
@@ -202,14 +212,15 @@ macro_rules! fold_sequence {
 }
 
 fold_sequence!(NonEmptyTexts, "strings", |seq| {
-    let mut items = 0u32;
+    let (mut items, mut longest) = (0u32, 0);
     while let Some(text) = seq.next_element::<&RawValue>()? {
         if !text.get().starts_with('"') || text.get().len() == 2 {
             return Err(A::Error::custom("not a string, or empty"));
         }
         items = items.saturating_add(1);
+        longest = longest.max(text.get().len());
     }
-    Ok(NonEmptyTexts(items))
+    Ok(NonEmptyTexts { items, longest })
 });
 
 fold_sequence!(TokenIds, "token ids", |seq| {
@@ -224,12 +235,13 @@ fold_sequence!(TokenIds, "token ids", |seq| {
 });
 
 fold_sequence!(TokenArrays, "arrays of token ids", |seq| {
-    let (mut items, mut tokens) = (0u32, 0u32);
+    let (mut items, mut tokens, mut longest) = (0u32, 0u32, 0);
     while let Some(TokenIds(more)) = seq.next_element()? {
         items = items.saturating_add(1);
         tokens = tokens.saturating_add(more);
+        longest = longest.max(more);
     }
-    Ok(TokenArrays { items, tokens })
+    Ok(TokenArrays { items, tokens, longest })
 });
 
 #[cfg(test)]
@@ -258,6 +270,8 @@ mod tests {
             assert_eq!((&view.inputs[..], view.items), (raw.as_bytes(), items), "{input}");
         }
         assert_eq!(of_input("[[1],[2, 3]]").unwrap().tokens_in, 3, "given tokens are counted, not estimated");
+        let longest = |input| of_input(input).unwrap().longest;
+        assert_eq!([r#""abcde""#, r#"["a"]"#, r#"["a","abcde"]"#, "[[1],[2, 3]]"].map(longest), [0, 0, 2, 2]);
     }
 
     #[test]

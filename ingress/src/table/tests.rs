@@ -19,6 +19,7 @@ fn envelope(id: RequestId, stream: bool) -> Envelope {
         tokens_in: 1,
         tokens_out: 1,
         items: 1,
+        longest: 0,
         bytes: 2,
         compat: 0,
         ingress: NodeId::parse("i").unwrap(),

@@ -1,16 +1,18 @@
 //! core: forms the batches: who anchors one, who may join it, which slot takes it, and when a free slot waits a moment.
 
-use super::fleet::{Batch, Member};
-use super::item::{Item, State};
-use super::{Action, Engine, INGRESS_SILENT};
+use super::call::{Bounds, Call};
+use super::cut;
+use super::fleet::{Batch, Member, Slot};
+use super::item::{Item, Shape, State};
+use super::{Action, Engine, EngineConfig, INGRESS_SILENT};
 use shared::clock::Time;
 use shared::domain::{BatchId, ModelKind, RequestId};
 
 /// Bytes of one dispatched batch: a batch travels in one frame (768 KiB) with room for its header.
 const BATCH_BYTES_MAX: usize = 700 * 1024;
 
-/// A tenant's items that are looked at for one that may join a batch: beyond it, the next tenant is asked.
-const COMPAT_SCAN_MAX: usize = 32;
+/// Items that are looked at to fill a call, in calls: enough that neighbours in length are found among random ones.
+const LOOK_AHEAD: usize = 4;
 
 impl Engine {
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -20,21 +22,25 @@ impl Engine {
             return;
         }
         self.count_company(now);
-        while let Some(id) = self.next_awaited(now, actions) {
-            let Some(slot) = self.fleet.free_slot(now, self.items[&id].item.tokens()) else { return };
+        while let Some(first) = self.next_awaited(now, actions) {
+            let Some(slot) = self.fleet.free_slot(now, first.tokens) else { return };
             if let Some(until) = self.hold_for_company(now) {
                 self.linger_until = Some(until);
                 return;
             }
-            let anchor = self.take(id);
-            let members = self.gather(now, anchor, actions);
-            self.batches += 1;
-            let batch = BatchId(self.batches);
-            let ids: Vec<RequestId> = members.iter().map(|m| m.id).collect();
-            self.linger.dispatched(now, self.queue.total() + ids.len() + self.fleet.outstanding());
-            actions.push(Action::Dispatch { batch, worker: slot.worker.clone(), backend: slot.backend.clone(), items: ids });
-            self.fleet.dispatched(now, batch, Batch::new(slot, members, now));
+            let call = self.gather(&first);
+            self.send(now, slot, call, actions);
         }
+    }
+
+    fn send(&mut self, now: Time, slot: Slot, call: Call, actions: &mut Vec<Action>) {
+        self.batches += 1;
+        let batch = BatchId(self.batches);
+        let members: Vec<Member> = call.into_ids().into_iter().filter_map(|id| self.take(now, id, actions)).collect();
+        let ids: Vec<RequestId> = members.iter().map(|m| m.id).collect();
+        self.linger.dispatched(now, self.queue.total() + ids.len() + self.fleet.outstanding());
+        actions.push(Action::Dispatch { batch, worker: slot.worker.clone(), backend: slot.backend.clone(), items: ids });
+        self.fleet.dispatched(now, batch, Batch::new(slot, members, now));
     }
 
     fn count_company(&mut self, now: Time) {
@@ -60,13 +66,13 @@ impl Engine {
     }
 
     /// The next item by lane, tenant and deadline that anybody still waits for.
-    fn next_awaited(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<RequestId> {
+    fn next_awaited(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Shape> {
         loop {
-            let id = self.queue.peek()?;
-            if self.is_awaited(now, &self.items[&id].item) {
-                return Some(id);
+            let first = *self.queue.peek()?;
+            if self.is_awaited(now, &self.items[&first.id].item) {
+                return Some(first);
             }
-            self.drop_unawaited(id, actions);
+            self.drop_unawaited(first.id, actions);
         }
     }
 
@@ -81,45 +87,58 @@ impl Engine {
         }
     }
 
-    /// Fills the batch of `anchor` in fair order with what may share its call.
-    fn gather(&mut self, now: Time, anchor: Member, actions: &mut Vec<Action>) -> Vec<Member> {
-        let first = &self.items[&anchor.id].item;
-        let (mut count, mut tokens, mut bytes, compat) = (first.items, first.tokens(), first.bytes, first.compat);
-        let mut members = vec![anchor];
+    /// Who shares the call of the first in fair order.
+    fn gather(&self, first: &Shape) -> Call {
+        let mut call = Call::new(self.bounds());
         if self.config.kind != ModelKind::Array {
-            return members;
+            call.offer(first);
+            return call;
         }
-        let (max_items, max_tokens) = (self.config.max_items, self.config.max_tokens);
-        while count < max_items && tokens < max_tokens {
-            let items = &self.items;
-            let fits = |id: &RequestId| {
-                let item = &items[id].item;
-                item.compat == compat
-                    && count + item.items <= max_items
-                    && tokens.saturating_add(item.tokens()) <= max_tokens
-                    && bytes + item.bytes <= BATCH_BYTES_MAX
-            };
-            let Some(id) = self.queue.find(COMPAT_SCAN_MAX, fits) else { break };
-            if !self.is_awaited(now, &self.items[&id].item) {
-                self.drop_unawaited(id, actions);
-                continue;
+        let mut order = self.queue.in_order(first.compat, self.lead()).take(self.look_ahead());
+        if self.config.padded {
+            let window: Vec<&Shape> = order.by_ref().take(cut::ITEMS_MAX).collect();
+            cut::with_first(&window, &self.bounds(), self.overhead()).into_iter().for_each(|n| call.offer(window[n]));
+            if call.len() < window.len() {
+                return call; // The others wait for company of their own length.
             }
-            let item = &self.items[&id].item;
-            count += item.items;
-            tokens += item.tokens();
-            bytes += item.bytes;
-            members.push(self.take(id));
         }
-        members
+        while !call.is_full()
+            && let Some(shape) = order.next()
+        {
+            call.offer(shape);
+        }
+        call
     }
 
-    /// Takes a waiting item out of the queue for the batch that is being formed.
-    fn take(&mut self, id: RequestId) -> Member {
-        let batch = BatchId(self.batches + 1);
+    fn bounds(&self) -> Bounds {
+        let EngineConfig { max_items: inputs, max_tokens, padded, .. } = self.config;
+        Bounds { inputs, tokens: u64::from(max_tokens), bytes: BATCH_BYTES_MAX, padded }
+    }
+
+    /// How many items are looked at to fill a call.
+    fn look_ahead(&self) -> usize {
+        self.config.max_items as usize * LOOK_AHEAD
+    }
+
+    /// Tokens of service that a tenant who fits may be ahead of the one whose turn it is.
+    fn lead(&self) -> u64 {
+        if self.config.padded { u64::from(self.config.max_tokens) } else { u64::MAX }
+    }
+
+    fn overhead(&self) -> u64 {
+        256
+    }
+
+    /// Takes a waiting item out of the queue for the batch that is being sent; none if nobody waits for it any more.
+    fn take(&mut self, now: Time, id: RequestId, actions: &mut Vec<Action>) -> Option<Member> {
+        if !self.is_awaited(now, &self.items[&id].item) {
+            self.drop_unawaited(id, actions);
+            return None;
+        }
         let entry = self.items.get_mut(&id).expect("what waits is in custody");
-        entry.state = State::Dispatched(batch);
+        entry.state = State::Dispatched(BatchId(self.batches));
         let member = Member::of(entry);
         self.queue.serve(entry, member.cost);
-        member
+        Some(member)
     }
 }

@@ -17,6 +17,8 @@ pub struct Item {
     pub tokens_out: u32,
     /// Inputs of an array call.
     pub items: u32,
+    /// Estimated tokens of the longest input: what each of them costs where the backend pads.
+    pub longest: u32,
     /// Bytes on the wire, head and body.
     pub bytes: usize,
     /// Only equals may share a call.
@@ -30,11 +32,32 @@ impl Item {
         self.tokens_in.saturating_add(self.tokens_out)
     }
 
+    /// What the forming of batches asks of it.
+    pub(super) fn shape(&self) -> Shape {
+        let cost = Self::cost(self.tokens_in, self.tokens_out);
+        let (inputs, tokens, longest) = (self.items.max(1), self.tokens(), self.longest.max(1));
+        Shape { id: self.id, compat: self.compat, cost, inputs, tokens, longest, bytes: self.bytes }
+    }
+
     /// Service in the currency of fair share: an output token costs about two of input (VTC, OSDI'24).
     pub const fn cost(tokens_in: u32, tokens_out: u32) -> u64 {
         let cost = tokens_in as u64 + 2 * tokens_out as u64;
         if cost == 0 { 1 } else { cost }
     }
+}
+
+/// What decides who shares a call. The queue keeps it beside each waiting item, so that looking ahead costs no look-ups.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) id: RequestId,
+    pub(super) compat: u64,
+    /// Service in the currency of fair share.
+    pub(super) cost: u64,
+    pub(super) inputs: u32,
+    pub(super) tokens: u32,
+    /// Tokens of its longest input.
+    pub(super) longest: u32,
+    pub(super) bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

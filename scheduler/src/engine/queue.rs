@@ -5,7 +5,8 @@
 //! nothing up. Charged at dispatch by estimate, settled by the backend's count. The service gap between two backlogged
 //! tenants stays within two of the largest items.
 
-use super::item::Entry;
+use super::item::{Entry, Shape};
+use super::order::Order;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,23 +18,20 @@ const SCALE: u64 = 10_000;
 /// Idle tenants are forgotten when this many are known; forgetting one that is not ahead of the others changes nothing.
 const FLOWS_KEPT: usize = 4_096;
 
-/// Tenants that are asked for an item that fits, before a batch goes as it is.
-const TENANTS_SCAN_MAX: usize = 64;
-
-/// Waiting items of one tenant: by deadline, then by arrival.
-type Waiting = BTreeSet<(Time, u64, RequestId)>;
+/// An item's place among its tenant's: by deadline, then by arrival.
+pub(super) type Place = (Time, u64, RequestId);
 
 #[derive(Debug, Default)]
-struct Flow {
+pub(super) struct Flow {
     service: u64,
-    waiting: Waiting,
+    pub(super) waiting: BTreeMap<Place, Shape>,
 }
 
 #[derive(Debug, Default)]
-struct LaneQueue {
-    flows: HashMap<Arc<str>, Flow>,
+pub(super) struct LaneQueue {
+    pub(super) flows: HashMap<Arc<str>, Flow>,
     /// Tenants with waiting items, least service first.
-    backlog: BTreeSet<(u64, Arc<str>)>,
+    pub(super) backlog: BTreeSet<(u64, Arc<str>)>,
     /// Service of the tenant served last: where one that comes back starts.
     floor: u64,
     arrivals: BTreeMap<u64, Time>,
@@ -42,12 +40,12 @@ struct LaneQueue {
 #[derive(Debug)]
 pub(super) struct FairQueue {
     lanes: [LaneQueue; Lane::ALL.len()],
-    weights: HashMap<Box<str>, u32>,
+    weights: Weights,
 }
 
 impl FairQueue {
     pub(super) fn new(weights: HashMap<Box<str>, u32>) -> Self {
-        Self { lanes: Default::default(), weights }
+        Self { lanes: Default::default(), weights: Weights(weights) }
     }
 
     pub(super) fn len(&self, lane: Lane) -> usize {
@@ -60,13 +58,13 @@ impl FairQueue {
 
     pub(super) fn push(&mut self, entry: &Entry) {
         let lane = &mut self.lanes[entry.item.lane.index()];
-        lane.push(&entry.item.tenant, key(entry));
+        lane.push(&entry.item.tenant, place(entry), entry.item.shape());
         lane.arrivals.insert(entry.order, entry.arrived);
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
         let lane = &mut self.lanes[entry.item.lane.index()];
-        lane.remove(&entry.item.tenant, &key(entry));
+        lane.remove(&entry.item.tenant, &place(entry));
         lane.arrivals.remove(&entry.order);
     }
 
@@ -79,12 +77,12 @@ impl FairQueue {
     }
 
     pub(super) fn charge(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
-        let share = self.share(tenant, cost);
+        let share = self.weights.share(tenant, cost);
         self.lanes[lane.index()].shift(tenant, |service| service.saturating_add(share));
     }
 
     pub(super) fn refund(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
-        let share = self.share(tenant, cost);
+        let share = self.weights.share(tenant, cost);
         self.lanes[lane.index()].shift(tenant, |service| service.saturating_sub(share));
     }
 
@@ -98,13 +96,15 @@ impl FairQueue {
     }
 
     /// The next item in fair order.
-    pub(super) fn peek(&self) -> Option<RequestId> {
-        self.find(1, |_| true)
+    pub(super) fn peek(&self) -> Option<&Shape> {
+        self.lanes.iter().find_map(LaneQueue::peek)
     }
 
-    /// The first item in fair order that `fits`, looking at no more than `scan` items of a tenant.
-    pub(super) fn find(&self, scan: usize, fits: impl Fn(&RequestId) -> bool) -> Option<RequestId> {
-        self.lanes.iter().find_map(|lane| lane.find(scan, &fits))
+    /// What waits and may share a call with `compat`, as the fair rule would serve it one by one. Tenants who are more than
+    /// `lead` tokens of service ahead of one who waits in their lane are left out.
+    pub(super) fn in_order(&self, compat: u64, lead: u64) -> impl Iterator<Item = &Shape> {
+        let lead = lead.saturating_mul(SCALE);
+        self.lanes.iter().flat_map(move |lane| Order::of(lane, &self.weights, compat, lead))
     }
 
     /// The most urgent lane in which something waits, and when the first and the last of it came.
@@ -119,19 +119,38 @@ impl FairQueue {
     pub(super) fn clear(&mut self) {
         self.lanes = Default::default();
     }
+}
 
-    fn share(&self, tenant: &Arc<str>, cost: u64) -> u64 {
-        let weight = self.weights.get(tenant.as_ref()).copied().unwrap_or(1).max(1);
-        cost.saturating_mul(SCALE) / u64::from(weight)
+/// Tenant weights that are not 1.
+#[derive(Debug)]
+pub(super) struct Weights(HashMap<Box<str>, u32>);
+
+impl Weights {
+    pub(super) fn of(&self, tenant: &str) -> u32 {
+        self.0.get(tenant).copied().unwrap_or(1).max(1)
+    }
+
+    fn share(&self, tenant: &str, cost: u64) -> u64 {
+        share(self.of(tenant), cost)
     }
 }
 
-fn key(entry: &Entry) -> (Time, u64, RequestId) {
+/// What serving `cost` adds to the service of a tenant of `weight`.
+pub(super) fn share(weight: u32, cost: u64) -> u64 {
+    cost.saturating_mul(SCALE) / u64::from(weight)
+}
+
+fn place(entry: &Entry) -> Place {
     (entry.item.deadline, entry.order, entry.item.id)
 }
 
 impl LaneQueue {
-    fn push(&mut self, tenant: &Arc<str>, item: (Time, u64, RequestId)) {
+    fn peek(&self) -> Option<&Shape> {
+        let (_, tenant) = self.backlog.first()?;
+        self.flows.get(tenant)?.waiting.values().next()
+    }
+
+    fn push(&mut self, tenant: &Arc<str>, place: Place, shape: Shape) {
         if self.flows.len() >= FLOWS_KEPT && !self.flows.contains_key(tenant) {
             let floor = self.floor;
             self.flows.retain(|_, flow| !flow.waiting.is_empty() || flow.service > floor);
@@ -142,12 +161,12 @@ impl LaneQueue {
             flow.service = flow.service.max(floor);
             self.backlog.insert((flow.service, Arc::clone(tenant)));
         }
-        flow.waiting.insert(item);
+        flow.waiting.insert(place, shape);
     }
 
-    fn remove(&mut self, tenant: &Arc<str>, item: &(Time, u64, RequestId)) {
+    fn remove(&mut self, tenant: &Arc<str>, place: &Place) {
         let Some(flow) = self.flows.get_mut(tenant) else { return };
-        flow.waiting.remove(item);
+        flow.waiting.remove(place);
         if flow.waiting.is_empty() {
             self.backlog.remove(&(flow.service, Arc::clone(tenant)));
         }
@@ -161,12 +180,6 @@ impl LaneQueue {
             self.backlog.remove(&(before, Arc::clone(tenant)));
             self.backlog.insert((flow.service, Arc::clone(tenant)));
         }
-    }
-
-    fn find(&self, scan: usize, fits: &impl Fn(&RequestId) -> bool) -> Option<RequestId> {
-        let tenants = self.backlog.iter().take(TENANTS_SCAN_MAX);
-        let mut items = tenants.filter_map(|(_, tenant)| self.flows.get(tenant)).flat_map(|flow| flow.waiting.iter().take(scan));
-        items.find(|(_, _, id)| fits(id)).map(|(_, _, id)| *id)
     }
 }
 
@@ -185,6 +198,7 @@ mod tests {
             tokens_in: 10,
             tokens_out: 0,
             items: 1,
+            longest: 10,
             bytes: 1,
             compat: 0,
             deadline: Time(deadline),
@@ -195,7 +209,7 @@ mod tests {
 
     fn serve_all(queue: &mut FairQueue, entries: &[Entry]) -> Vec<u128> {
         let mut order = Vec::new();
-        while let Some(id) = queue.peek() {
+        while let Some(id) = queue.peek().map(|shape| shape.id) {
             let entry = entries.iter().find(|e| e.item.id == id).unwrap();
             queue.serve(entry, 10);
             order.push(id.0.as_u128());
@@ -255,11 +269,11 @@ mod tests {
     fn a_refund_gives_the_turn_back() {
         let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
         let mut queue = queue_of(&entries, &[]);
-        let first = queue.peek().unwrap();
+        let first = queue.peek().unwrap().id;
         let entry = entries.iter().find(|e| e.item.id == first).unwrap();
         queue.serve(entry, 10);
         queue.refund(Lane::Interactive, &entry.item.tenant, 10);
         queue.push(entry);
-        assert_eq!(queue.peek(), Some(first));
+        assert_eq!(queue.peek().map(|shape| shape.id), Some(first));
     }
 }

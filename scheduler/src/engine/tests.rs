@@ -32,6 +32,7 @@ fn item(n: u64) -> Item {
         tokens_in: 10,
         tokens_out: 0,
         items: 1,
+        longest: 10,
         bytes: 100,
         compat: 0,
         deadline: Time::from_millis(600_000),
@@ -64,7 +65,8 @@ fn accepted(worker: &str, batch: BatchId) -> Event {
 
 impl Rig {
     fn without_workers(kind: ModelKind) -> Self {
-        let config = EngineConfig { kind, max_items: 4, max_tokens: 100, weights: HashMap::new(), dispatch_from: Time::ZERO };
+        let (weights, dispatch_from) = (HashMap::new(), Time::ZERO);
+        let config = EngineConfig { kind, max_items: 4, max_tokens: 100, padded: false, weights, dispatch_from };
         let mut rig = Self { engine: Engine::new(config), now: Time::from_millis(10_000), frames: 0 };
         rig.step([Event::IngressSeen(node("ingress"))]);
         rig

@@ -33,6 +33,7 @@ pub(crate) struct Rules {
     kind: ModelKind,
     max_items: u32,
     max_tokens: u32,
+    padded: bool,
     dispatch_from: Time,
     /// Tokens never bind, so that a free slot means that anything may go.
     is_roomy: bool,
@@ -44,8 +45,15 @@ impl Rules {
     pub(crate) fn of(plan: &Plan, dispatch_from: Time) -> Self {
         let weights = || plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n), *weight)).collect();
         let fair = plan.has_fair_order().then(weights);
-        let (kind, max_items, max_tokens, is_roomy) = (plan.kind, plan.max_items, plan.max_tokens, plan.is_roomy());
-        Self { kind, max_items, max_tokens, dispatch_from, is_roomy, fair }
+        let Plan { kind, max_items, max_tokens, padded, .. } = *plan;
+        Self { kind, max_items, max_tokens, padded, dispatch_from, is_roomy: plan.is_roomy(), fair }
+    }
+}
+
+impl Rules {
+    /// Tokens of service that similar lengths may put a tenant ahead.
+    fn lead(&self) -> u32 {
+        if self.padded && self.kind == ModelKind::Array { self.max_tokens } else { 0 }
     }
 }
 
@@ -57,7 +65,7 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { gap: rules.fair.clone().map(Gap::new), rules, books: Books::default() }
+        Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default() }
     }
 
     /// The request of a deferred frame.
@@ -139,7 +147,8 @@ impl Audit {
         let first = items.values().next().expect("not empty");
         assert!(items.values().all(|item| item.compat == first.compat), "a batch mixes what may not share a call");
         let count: u32 = items.values().map(|item| item.items).sum();
-        let tokens: u32 = items.values().map(Item::tokens).sum();
+        let longest = items.values().map(|item| item.longest).max().expect("not empty");
+        let tokens = if self.rules.padded { count * longest } else { items.values().map(Item::tokens).sum() };
         let bytes: usize = items.values().map(|item| item.bytes).sum();
         let fits = count <= self.rules.max_items && tokens <= self.rules.max_tokens && bytes <= BATCH_BYTES_MAX;
         assert!(fits || items.len() == 1, "{count} items, {tokens} tokens, {bytes} bytes in one batch");

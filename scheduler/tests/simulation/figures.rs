@@ -34,6 +34,7 @@ fn plan(kind: ModelKind, backend: Backend, traffic: Vec<Traffic>) -> Plan {
         kind,
         max_items: 64,
         max_tokens: 16_384,
+        padded: false,
         weights: vec![1, 1],
         backends: vec![backend],
         schedulers: 1,

@@ -1,7 +1,8 @@
 //! core: how far apart the service of two tenants of one lane may drift while both have work waiting.
 //!
 //! VTC's bound is two of the largest items (OSDI'24, theorem 1). A batch of several is filled up with what still fits,
-//! though it may not be next: what one tenant had in one batch beside its first item counts like an item.
+//! though it may not be next: what one tenant had in one batch beside its first item counts like an item. Where lengths
+//! decide who fits, that may go on for several batches, up to a stated lead.
 
 use scheduler::engine::Item;
 use shared::domain::Lane;
@@ -19,11 +20,12 @@ pub(crate) struct Gap {
     largest_item: f64,
     /// What one tenant had in one batch beside its first item.
     largest_ride: f64,
+    lead: f64,
 }
 
 impl Gap {
-    pub(crate) const fn new(weights: BTreeMap<String, u32>) -> Self {
-        Self { weights, service: BTreeMap::new(), since: BTreeMap::new(), largest_item: 0.0, largest_ride: 0.0 }
+    pub(crate) fn new(weights: BTreeMap<String, u32>, lead: u32) -> Self {
+        Self { lead: lead.into(), weights, service: BTreeMap::new(), since: BTreeMap::new(), largest_item: 0.0, largest_ride: 0.0 }
     }
 
     fn cost(&self, item: &Item) -> f64 {
@@ -66,7 +68,7 @@ impl Gap {
         let served = |flow: &Flow| self.service.get(flow).copied().unwrap_or_default();
         let apart = served(one) - served(other);
         let before = *self.since.entry((one.clone(), other.clone())).or_insert(apart);
-        let bound = 2.0 * (self.largest_item + self.largest_ride);
+        let bound = 2.0 * (self.largest_item + self.largest_ride) + self.lead;
         assert!((apart - before).abs() <= bound + 1e-6, "{one:?} and {other:?} drift apart by {}, of {bound}", apart - before);
     }
 }

@@ -146,14 +146,17 @@ impl World {
         let wait = if patient { PATIENCE } else { rng.millis(5, 4_000) };
         let draw = |rng: &mut crate::rng::Rng, (low, high)| u32::try_from(rng.between(low, high)).expect("small");
         let lane = rng.pick(&traffic.lanes);
+        let (tokens_in, items) = (draw(rng, traffic.tokens_in), draw(rng, traffic.items));
+        let longest = draw(rng, (u64::from(tokens_in.div_ceil(items)), u64::from(tokens_in)));
         let request = Rc::new(Spec {
             id,
             traffic: n,
             tenant: traffic.tenants[rng.index(traffic.tenants.len())],
             lane,
-            tokens_in: draw(rng, traffic.tokens_in),
+            tokens_in,
             tokens_out: draw(rng, traffic.tokens_out),
-            items: draw(rng, traffic.items),
+            items,
+            longest,
             bytes: if rng.happens(20) { 300 * 1024 } else { 400 },
             compat: rng.between(1, traffic.compats),
             ingress,

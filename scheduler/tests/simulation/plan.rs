@@ -29,6 +29,7 @@ pub(crate) struct Spec {
     pub(crate) tokens_in: u32,
     pub(crate) tokens_out: u32,
     pub(crate) items: u32,
+    pub(crate) longest: u32,
     pub(crate) bytes: usize,
     pub(crate) compat: u64,
     pub(crate) ingress: usize,
@@ -112,6 +113,7 @@ pub(crate) struct Plan {
     pub(crate) kind: ModelKind,
     pub(crate) max_items: u32,
     pub(crate) max_tokens: u32,
+    pub(crate) padded: bool,
     /// By tenant.
     pub(crate) weights: Vec<u32>,
     pub(crate) backends: Vec<Backend>,
@@ -138,6 +140,7 @@ impl Plan {
             kind,
             max_items,
             max_tokens: rng.pick(&[200, 1_000, 20_000]),
+            padded: rng.happens(500),
             backends: (0..rng.index(2) + 1).map(|n| backend(rng, kind, ["first", "second"][n])).collect(),
             schedulers: rng.index(2) + 1,
             workers: rng.index(4) + 1,

@@ -193,7 +193,7 @@ impl Reader<'_> {
 
     fn batching(&self, file: Option<Spanned<Batching>>) -> Result<Batching, ConfigError> {
         let Some(file) = file else { return Ok(Batching::default()) };
-        let Batching { max_items, max_tokens, objective_ms } = file.value;
+        let Batching { max_items, max_tokens, objective_ms, .. } = file.value;
         if max_items == 0 || max_items > 2_048 {
             return Err(self.at(&file, "batching.max_items: from 1 to 2048"));
         }

@@ -24,6 +24,9 @@ pub struct Envelope {
     pub tokens_out: u32,
     /// Inputs in this request: 1 for a sequence.
     pub items: u32,
+    /// Estimated tokens of the longest of several inputs; 0 when there is one, or nobody looked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub longest: u32,
     /// Bytes of the body, also when it is claimed.
     pub bytes: u32,
     /// Only requests with the same value may share one backend call.
@@ -45,6 +48,22 @@ pub struct Envelope {
     pub traceparent: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+}
+
+impl Envelope {
+    /// Estimated tokens of the longest input.
+    pub const fn longest_tokens(&self) -> u32 {
+        match (self.longest, self.items) {
+            (0, 0) => self.tokens_in,
+            (0, items) => self.tokens_in.div_ceil(items),
+            (longest, _) => longest,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The form in which the caller wants vectors.
@@ -83,6 +102,7 @@ pub(crate) fn sample() -> Envelope {
         tokens_in: 4,
         tokens_out: 0,
         items: 1,
+        longest: 0,
         bytes: 7,
         compat: 42,
         ingress: NodeId::parse("ingress-1").unwrap(),
