@@ -6,11 +6,14 @@
 //! waits for it. It does not retry a backend's failure (the worker answers for that) and holds no bodies.
 
 mod call;
+mod curve;
 mod cut;
 mod dispatch;
 mod fleet;
 mod frames;
 mod item;
+mod limit;
+mod line;
 mod linger;
 mod order;
 mod queue;
@@ -22,6 +25,7 @@ pub use item::Item;
 use fleet::{Fleet, Member};
 use frames::Frames;
 use item::{Entry, State};
+use limit::{Ended, Limits};
 use linger::Linger;
 use queue::FairQueue;
 use shared::clock::Time;
@@ -51,6 +55,8 @@ pub struct EngineConfig {
     pub max_tokens: u32,
     /// The backend pads: every input of a call costs what the longest does.
     pub padded: bool,
+    /// How long one array call should take at most.
+    pub objective: Duration,
     /// Tenant weights that are not 1.
     pub weights: HashMap<Box<str>, u32>,
     /// Nothing is dispatched before: a new owner first hears what the workers already run.
@@ -135,6 +141,7 @@ pub struct Engine {
     deadlines: BTreeSet<(Time, RequestId)>,
     ingresses: HashMap<NodeId, Time>,
     linger: Linger,
+    limits: Limits,
     arrivals: u64,
     /// The last batch's number. It starts from the clock, above those of any earlier ownership in this process, whose late
     /// answers must not be taken for these.
@@ -157,6 +164,7 @@ impl Engine {
             deadlines: BTreeSet::new(),
             ingresses: HashMap::new(),
             linger: Linger::default(),
+            limits: Limits::new(config.max_tokens, config.objective),
             arrivals: 0,
             batches: config.dispatch_from.as_micros(),
             bytes: 0,
@@ -332,11 +340,18 @@ impl Engine {
     fn done(&mut self, now: Time, worker: &NodeId, batch: BatchId, items: &[ItemDone], actions: &mut Vec<Action>) {
         self.accepted(worker, batch, actions); // A lost accept: the answer says as much.
         for done in items {
-            if let Some((member, took)) = self.fleet.finish(worker, batch, done.id, now) {
-                took.into_iter().for_each(|took| self.linger.finished(took));
+            if let Some((member, ended)) = self.fleet.finish(worker, batch, (done.id, done.end), now) {
+                ended.into_iter().for_each(|call| self.learn(&call));
                 self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
                 self.close(member.frame, actions);
             }
+        }
+    }
+
+    fn learn(&mut self, call: &Ended) {
+        self.linger.finished(call.took);
+        if self.config.kind == ModelKind::Array {
+            self.limits.learn(call);
         }
     }
 

@@ -154,6 +154,7 @@ impl Owner {
             max_items: model.batching.max_items,
             max_tokens: model.batching.max_tokens,
             padded: model.batching.padded,
+            objective: Duration::from_millis(model.batching.objective_ms.into()),
             weights: office.weights.clone(),
             dispatch_from: now + SETTLE,
         };

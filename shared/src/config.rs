@@ -165,6 +165,8 @@ pub struct SandboxConfig {
     pub a_ms: f64,
     /// Cost of each input of an embeddings call, in milliseconds.
     pub b_ms: f64,
+    /// Cost of each token of an embeddings call, padding included, in milliseconds: every input costs what the longest does.
+    pub padded_token_ms: f64,
     /// Time to the first token of a generation, in milliseconds.
     pub first_token_ms: f64,
     /// Time of each further token, in milliseconds.
@@ -184,6 +186,7 @@ impl Default for SandboxConfig {
         Self {
             a_ms: 0.0,
             b_ms: 0.0,
+            padded_token_ms: 0.0,
             first_token_ms: 0.0,
             token_ms: 0.0,
             concurrency: 0,

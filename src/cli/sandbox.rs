@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Cost of each input of an embeddings call, in milliseconds.
     #[arg(long, default_value_t = 0.0)]
     b_ms: f64,
+    /// Cost of each token of an embeddings call, padding included, in milliseconds.
+    #[arg(long, default_value_t = 0.0)]
+    padded_token_ms: f64,
     /// Time to the first token of a generation, in milliseconds.
     #[arg(long, default_value_t = 0.0)]
     first_token_ms: f64,
@@ -41,6 +44,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let config = SandboxConfig {
         a_ms: args.a_ms,
         b_ms: args.b_ms,
+        padded_token_ms: args.padded_token_ms,
         first_token_ms: args.first_token_ms,
         token_ms: args.token_ms,
         concurrency: args.concurrency,

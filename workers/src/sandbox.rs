@@ -86,12 +86,18 @@ impl Sandbox {
             return Ok(Reply::failure(status, running));
         }
         let mut seat = self.seat(trouble.fault).await;
-        #[expect(clippy::cast_precision_loss, reason = "a count of inputs")]
-        let cost = span(self.config.a_ms + self.config.b_ms * call.inputs.len() as f64);
-        seat.work_exactly(cost + trouble.delay).await;
+        seat.work_exactly(self.cost(&call) + trouble.delay).await;
         drop(seat);
         let missing = usize::from(trouble.fault == Some(Fault::WrongCount));
         Ok(fault::whole(trouble.fault, call.answer(self.key, missing), running))
+    }
+
+    /// What a call takes the accelerator: a fixed part, a part for each input, and one for each token after padding.
+    #[expect(clippy::cast_precision_loss, reason = "counts of inputs and tokens")]
+    fn cost(&self, call: &Embedding) -> Duration {
+        let SandboxConfig { a_ms, b_ms, padded_token_ms, .. } = self.config;
+        let inputs = call.inputs.len();
+        span(a_ms + b_ms * inputs as f64 + padded_token_ms * (inputs * call.longest()) as f64)
     }
 
     async fn generate(&self, parsed: Result<Prompted, Rejected>) -> Result<Reply, Rejected> {

@@ -323,6 +323,15 @@ async fn the_accelerators_time_grows_with_the_batch() {
 }
 
 #[tokio::test]
+async fn an_accelerator_that_pads_takes_as_long_as_for_equals() {
+    let server = started(SandboxConfig { padded_token_ms: 5.0, concurrency: 1, ..SandboxConfig::default() });
+    let backend = remote(&server, SOON);
+    let begin = shared::clock::now();
+    embed(&backend, &["a", "b", "one two three four"], "").await.unwrap();
+    assert!(shared::clock::now().since(begin) >= Duration::from_millis(60));
+}
+
+#[tokio::test]
 async fn the_servers_other_pages_answer() {
     let server = started(SandboxConfig::default());
     whole(&remote(&server, SOON), chat("hi", false)).await.unwrap();

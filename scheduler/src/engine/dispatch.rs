@@ -24,23 +24,24 @@ impl Engine {
         self.count_company(now);
         while let Some(first) = self.next_awaited(now, actions) {
             let Some(slot) = self.fleet.free_slot(now, first.tokens) else { return };
-            if let Some(until) = self.hold_for_company(now) {
+            let bounds = self.bounds(&slot);
+            if let Some(until) = self.hold_for_company(now, &bounds) {
                 self.linger_until = Some(until);
                 return;
             }
-            let call = self.gather(&first);
+            let call = self.gather(&first, bounds, self.limits.overhead(&slot.backend));
             self.send(now, slot, call, actions);
         }
     }
 
     fn send(&mut self, now: Time, slot: Slot, call: Call, actions: &mut Vec<Action>) {
         self.batches += 1;
-        let batch = BatchId(self.batches);
+        let (batch, size) = (BatchId(self.batches), call.size());
         let members: Vec<Member> = call.into_ids().into_iter().filter_map(|id| self.take(now, id, actions)).collect();
         let ids: Vec<RequestId> = members.iter().map(|m| m.id).collect();
         self.linger.dispatched(now, self.queue.total() + ids.len() + self.fleet.outstanding());
         actions.push(Action::Dispatch { batch, worker: slot.worker.clone(), backend: slot.backend.clone(), items: ids });
-        self.fleet.dispatched(now, batch, Batch::new(slot, members, now));
+        self.fleet.dispatched(now, batch, Batch::new(slot, members, size, now));
     }
 
     fn count_company(&mut self, now: Time) {
@@ -52,13 +53,13 @@ impl Engine {
     }
 
     /// Array calls wait a little while the callers known to be in the system have not yet come back.
-    fn hold_for_company(&self, now: Time) -> Option<Time> {
+    fn hold_for_company(&self, now: Time, bounds: &Bounds) -> Option<Time> {
         if self.config.kind != ModelKind::Array {
             return None;
         }
         let (lane, first, last) = self.queue.arrivals()?;
         let waiting = self.queue.total();
-        if waiting >= self.config.max_items as usize {
+        if waiting >= bounds.inputs as usize || self.queue.tokens() >= bounds.tokens {
             return None;
         }
         let freed = self.fleet.freed_at(); // Those who came while no slot was free have not been waited for yet.
@@ -88,8 +89,8 @@ impl Engine {
     }
 
     /// Who shares the call of the first in fair order.
-    fn gather(&self, first: &Shape) -> Call {
-        let mut call = Call::new(self.bounds());
+    fn gather(&self, first: &Shape, bounds: Bounds, overhead: u64) -> Call {
+        let mut call = Call::new(bounds);
         if self.config.kind != ModelKind::Array {
             call.offer(first);
             return call;
@@ -97,7 +98,7 @@ impl Engine {
         let mut order = self.queue.in_order(first.compat, self.lead()).take(self.look_ahead());
         if self.config.padded {
             let window: Vec<&Shape> = order.by_ref().take(cut::ITEMS_MAX).collect();
-            cut::with_first(&window, &self.bounds(), self.overhead()).into_iter().for_each(|n| call.offer(window[n]));
+            cut::with_first(&window, &bounds, overhead).into_iter().for_each(|n| call.offer(window[n]));
             if call.len() < window.len() {
                 return call; // The others wait for company of their own length.
             }
@@ -110,9 +111,11 @@ impl Engine {
         call
     }
 
-    fn bounds(&self) -> Bounds {
-        let EngineConfig { max_items: inputs, max_tokens, padded, .. } = self.config;
-        Bounds { inputs, tokens: u64::from(max_tokens), bytes: BATCH_BYTES_MAX, padded }
+    /// What the next call may hold, there.
+    fn bounds(&self, slot: &Slot) -> Bounds {
+        let EngineConfig { max_items: inputs, padded, .. } = self.config;
+        let tokens = self.limits.tokens(&slot.backend, self.batches + 1);
+        Bounds { inputs, tokens, bytes: BATCH_BYTES_MAX, padded }
     }
 
     /// How many items are looked at to fill a call.
@@ -123,10 +126,6 @@ impl Engine {
     /// Tokens of service that a tenant who fits may be ahead of the one whose turn it is.
     fn lead(&self) -> u64 {
         if self.config.padded { u64::from(self.config.max_tokens) } else { u64::MAX }
-    }
-
-    fn overhead(&self) -> u64 {
-        256
     }
 
     /// Takes a waiting item out of the queue for the batch that is being sent; none if nobody waits for it any more.

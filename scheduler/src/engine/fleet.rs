@@ -5,9 +5,10 @@
 
 use super::frames::FrameKey;
 use super::item::{Entry, Item};
+use super::limit::{CallResult, Ended};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, NodeId, RequestId};
-use shared::wire::{BackendCredit, Running};
+use shared::wire::{BackendCredit, ItemEnd, Running};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,11 +78,29 @@ pub(super) struct Batch {
     sent: Time,
     accepted: Option<Time>,
     members: Vec<Member>,
+    /// Tokens that the backend computes.
+    size: u64,
+    has_answers: bool,
+    has_failures: bool,
 }
 
 impl Batch {
-    pub(super) const fn new(slot: Slot, members: Vec<Member>, sent: Time) -> Self {
-        Self { slot, sent, accepted: None, members }
+    pub(super) const fn new(slot: Slot, members: Vec<Member>, size: u64, sent: Time) -> Self {
+        Self { slot, sent, accepted: None, members, size, has_answers: false, has_failures: false }
+    }
+
+    fn note(&mut self, end: ItemEnd) {
+        self.has_answers |= end == ItemEnd::Answered;
+        self.has_failures |= end == ItemEnd::Failed;
+    }
+
+    fn ended(&self, now: Time) -> Ended {
+        let result = match (self.has_answers, self.has_failures) {
+            (true, false) => CallResult::Answered,
+            (false, true) => CallResult::Failed,
+            _ => CallResult::Unclear,
+        };
+        Ended { backend: self.slot.backend.clone(), size: self.size, took: now.since(self.sent), result }
     }
 
     fn tokens(&self) -> u64 {
@@ -246,29 +265,36 @@ impl Fleet {
         }
     }
 
-    /// One item of a batch has ended. Returns it, once, and with the last one what the whole call took.
-    pub(super) fn finish(&mut self, worker: &NodeId, id: BatchId, request: RequestId, now: Time) -> Option<(Member, Option<Duration>)> {
+    /// One item of a batch has ended. Returns it, once, and with the last one the whole call.
+    pub(super) fn finish(
+        &mut self,
+        worker: &NodeId,
+        id: BatchId,
+        (request, end): (RequestId, ItemEnd),
+        now: Time,
+    ) -> Option<(Member, Option<Ended>)> {
         let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
         let at = batch.members.iter().position(|m| m.id == request)?;
         let member = batch.members.swap_remove(at);
         self.outstanding -= 1;
-        let took = batch.members.is_empty().then(|| now.since(batch.sent));
+        batch.note(end);
+        let ended = batch.members.is_empty().then(|| batch.ended(now));
         let key = batch.slot.key.clone();
         self.lighten(&key, worker, member.tokens);
         self.no_longer_running(request, id);
         self.listed.remove(&request);
-        if took.is_some() {
+        if ended.is_some() {
             self.vacate(id);
             self.freed = now;
         }
-        Some((member, took))
+        Some((member, ended))
     }
 
     /// Drops what this owner knows of a request whose worker fell silent.
     pub(super) fn forget(&mut self, request: RequestId, now: Time) {
         let Some(id) = self.running.get(&request).copied() else { return };
         if let Some(worker) = self.batches.get(&id).map(|b| b.slot.worker.clone()) {
-            self.finish(&worker, id, request, now);
+            self.finish(&worker, id, (request, ItemEnd::Cancelled), now);
         }
     }
 
@@ -289,7 +315,7 @@ impl Fleet {
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
         self.unlisted(now, id, &listed)
             .into_iter()
-            .filter_map(|(batch, request)| self.finish(id, batch, request, now))
+            .filter_map(|(batch, request)| self.finish(id, batch, (request, ItemEnd::Cancelled), now))
             .map(|(m, _)| m)
             .collect()
     }

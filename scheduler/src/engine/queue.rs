@@ -41,11 +41,12 @@ pub(super) struct LaneQueue {
 pub(super) struct FairQueue {
     lanes: [LaneQueue; Lane::ALL.len()],
     weights: Weights,
+    tokens: u64,
 }
 
 impl FairQueue {
     pub(super) fn new(weights: HashMap<Box<str>, u32>) -> Self {
-        Self { lanes: Default::default(), weights: Weights(weights) }
+        Self { lanes: Default::default(), weights: Weights(weights), tokens: 0 }
     }
 
     pub(super) fn len(&self, lane: Lane) -> usize {
@@ -56,16 +57,23 @@ impl FairQueue {
         self.lanes.iter().map(|lane| lane.arrivals.len()).sum()
     }
 
+    /// Tokens of all that waits.
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
     pub(super) fn push(&mut self, entry: &Entry) {
         let lane = &mut self.lanes[entry.item.lane.index()];
         lane.push(&entry.item.tenant, place(entry), entry.item.shape());
         lane.arrivals.insert(entry.order, entry.arrived);
+        self.tokens += u64::from(entry.item.tokens());
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
         let lane = &mut self.lanes[entry.item.lane.index()];
         lane.remove(&entry.item.tenant, &place(entry));
         lane.arrivals.remove(&entry.order);
+        self.tokens -= u64::from(entry.item.tokens());
     }
 
     /// Takes an item for a batch and charges its tenant.
@@ -118,6 +126,7 @@ impl FairQueue {
 
     pub(super) fn clear(&mut self) {
         self.lanes = Default::default();
+        self.tokens = 0;
     }
 }
 
@@ -263,6 +272,24 @@ mod tests {
         let order = serve_all(&mut queue, &entries);
         let of_back = order[..10].iter().filter(|n| **n >= 20).count();
         assert!((4..=6).contains(&of_back), "it shares from now on, and is owed nothing: {order:?}");
+    }
+
+    #[test]
+    fn looking_ahead_sees_what_serving_would_serve() {
+        let mut entries: Vec<_> = (0..10).map(|n| entry(n, "a", Lane::Interactive, 100)).collect();
+        entries.extend((10..20).map(|n| entry(n, "b", Lane::Interactive, 100)));
+        entries.extend((20..25).map(|n| entry(n, "a", Lane::Bulk, 100)));
+        let mut queue = queue_of(&entries, &[("b", 3)]);
+        let ahead: Vec<u128> = queue.in_order(0, u64::MAX).map(|shape| shape.id.0.as_u128()).collect();
+        assert_eq!(ahead, serve_all(&mut queue, &entries));
+    }
+
+    #[test]
+    fn who_is_more_than_the_lead_ahead_is_not_seen() {
+        let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
+        let mut queue = queue_of(&entries, &[]);
+        queue.charge(Lane::Interactive, &"b".into(), 500);
+        assert_eq!([499, 500].map(|lead| queue.in_order(0, lead).count()), [1, 2]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn plan(kind: ModelKind, backend: Backend, traffic: Vec<Traffic>) -> Plan {
         max_items: 64,
         max_tokens: 16_384,
         padded: false,
+        objective: Duration::from_millis(200),
         weights: vec![1, 1],
         backends: vec![backend],
         schedulers: 1,

@@ -13,6 +13,7 @@ mod owner;
 mod plan;
 mod rng;
 mod schedulers;
+mod sweep;
 mod workers;
 mod world;
 

@@ -148,8 +148,8 @@ impl World {
 impl Owner {
     pub(crate) fn new(plan: &Plan, now: Time, revision: u64, position: (u64, u64)) -> Self {
         let weights = plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n).into(), *weight)).collect();
-        let Plan { kind, max_items, max_tokens, padded, .. } = *plan;
-        let config = EngineConfig { kind, max_items, max_tokens, padded, weights, dispatch_from: now + SETTLE };
+        let Plan { kind, max_items, max_tokens, padded, objective, .. } = *plan;
+        let config = EngineConfig { kind, max_items, max_tokens, padded, objective, weights, dispatch_from: now + SETTLE };
         Self {
             audit: Audit::new(Rules::of(plan, config.dispatch_from)),
             engine: Engine::new(config),

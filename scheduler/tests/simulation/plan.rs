@@ -114,6 +114,8 @@ pub(crate) struct Plan {
     pub(crate) max_items: u32,
     pub(crate) max_tokens: u32,
     pub(crate) padded: bool,
+    /// What one array call should take at most.
+    pub(crate) objective: Duration,
     /// By tenant.
     pub(crate) weights: Vec<u32>,
     pub(crate) backends: Vec<Backend>,
@@ -141,6 +143,7 @@ impl Plan {
             max_items,
             max_tokens: rng.pick(&[200, 1_000, 20_000]),
             padded: rng.happens(500),
+            objective: rng.millis(5, 200),
             backends: (0..rng.index(2) + 1).map(|n| backend(rng, kind, ["first", "second"][n])).collect(),
             schedulers: rng.index(2) + 1,
             workers: rng.index(4) + 1,

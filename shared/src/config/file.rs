@@ -286,7 +286,7 @@ impl Reader<'_> {
         }
         let Some(sandbox) = &file.sandbox else { return Ok(Target::Sandbox(SandboxConfig::default())) };
         let config = &sandbox.value;
-        let spans = [config.a_ms, config.b_ms, config.first_token_ms, config.token_ms];
+        let spans = [config.a_ms, config.b_ms, config.padded_token_ms, config.first_token_ms, config.token_ms];
         if !spans.iter().all(|ms| ms.is_finite() && (0.0..=600_000.0).contains(ms)) {
             return Err(self.at(sandbox, "sandbox: times are from 0 to 600000 milliseconds"));
         }

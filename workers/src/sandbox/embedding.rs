@@ -59,6 +59,11 @@ impl Embedding {
         Ok(Self { model: body.model, inputs, dimensions, encoding: body.encoding_format.unwrap_or(Encoding::Float), trouble })
     }
 
+    /// Tokens of the longest input.
+    pub(crate) fn longest(&self) -> usize {
+        self.inputs.iter().map(Input::tokens).max().unwrap_or(0)
+    }
+
     /// The tag of each input: of a text, over the text; of tokens, over their ids in decimal joined by spaces.
     pub(crate) fn tags(&self, key: Fnv) -> Vec<u64> {
         self.inputs.iter().map(|input| input.tag(key)).collect()
