@@ -341,15 +341,15 @@ impl Engine {
         self.accepted(worker, batch, actions); // A lost accept: the answer says as much.
         for done in items {
             if let Some((member, ended)) = self.fleet.finish(worker, batch, (done.id, done.end), now) {
-                ended.into_iter().for_each(|call| self.learn(&call));
+                ended.into_iter().for_each(|call| self.learn(now, &call));
                 self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
                 self.close(member.frame, actions);
             }
         }
     }
 
-    fn learn(&mut self, call: &Ended) {
-        self.linger.finished(call.took);
+    fn learn(&mut self, now: Time, call: &Ended) {
+        self.linger.finished(now, call.took);
         if self.config.kind == ModelKind::Array {
             self.limits.learn(call);
         }

@@ -8,6 +8,8 @@
 //! The wait counts from the last arrival, not from the first, and grows with the calls (a quarter of what one takes), because
 //! how long callers take to come back depends on the machine and the road: a fixed wait that one machine's callers fit
 //! into cuts the batches of a slower one in two.
+//!
+//! Nor does anybody wait where the accelerator is idle half of the time: fuller calls would gain nothing there.
 
 use shared::clock::Time;
 use shared::domain::Lane;
@@ -26,6 +28,12 @@ const WHOLE_WAIT: u32 = 4;
 /// A linger that grew with the calls is at most this many times the lane's own.
 const GROWTH_MAX: u32 = 5;
 
+/// What part of the time calls must take up for waiting to be worth it.
+const BUSY: f64 = 0.5;
+
+/// How much of that part each call tells.
+const BUSY_GAIN: f64 = 0.1;
+
 const fn linger(lane: Lane) -> Duration {
     Duration::from_millis(match lane {
         Lane::Interactive => 2,
@@ -34,12 +42,21 @@ const fn linger(lane: Lane) -> Duration {
     })
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Linger {
     /// Requests in the system (waiting or running) at each of the last calls.
     seen: VecDeque<(Time, usize)>,
     /// What a call takes, smoothed.
     call: Duration,
+    /// What part of the time calls take up, smoothed, and until when that is counted.
+    busy: f64,
+    counted_to: Time,
+}
+
+impl Default for Linger {
+    fn default() -> Self {
+        Self { seen: VecDeque::new(), call: Duration::ZERO, busy: 1.0, counted_to: Time::ZERO }
+    }
 }
 
 impl Linger {
@@ -63,7 +80,10 @@ impl Linger {
     }
 
     /// A call came back after `took`.
-    pub(super) fn finished(&mut self, took: Duration) {
+    pub(super) fn finished(&mut self, now: Time, took: Duration) {
+        let since = now.since(self.counted_to).max(took);
+        self.busy += (took.as_secs_f64() / since.as_secs_f64().max(1e-6) - self.busy) * BUSY_GAIN;
+        self.counted_to = now;
         self.call = if self.call.is_zero() { took } else { (self.call * 4 + took) / 5 };
     }
 
@@ -75,6 +95,9 @@ impl Linger {
     /// Until when to wait, if `waiting` requests wait, the first since `first` and the last since `last`, and `running`
     /// more are still in calls.
     pub(super) fn hold_until(&self, now: Time, lane: Lane, (first, last): (Time, Time), waiting: usize, running: usize) -> Option<Time> {
+        if self.busy < BUSY {
+            return None;
+        }
         let linger = self.linger(lane);
         let until = (last + linger).min(first + linger * WHOLE_WAIT);
         let absent = self.peak(now).saturating_sub(running);
@@ -142,11 +165,22 @@ mod tests {
     fn the_wait_grows_with_the_calls() {
         let mut linger = Linger::default();
         linger.dispatched(NOW, 64);
-        linger.finished(Duration::from_millis(16));
+        linger.finished(NOW, Duration::from_millis(16));
         let until = |linger: &Linger| linger.hold_until(NOW, Lane::Interactive, (NOW, NOW), 1, 0).unwrap().since(NOW);
         assert_eq!(until(&linger), Duration::from_millis(4));
-        (0..50).for_each(|_| linger.finished(Duration::from_secs(1)));
+        (0..50).for_each(|_| linger.finished(NOW, Duration::from_secs(1)));
         assert_eq!(until(&linger), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn nobody_waits_at_an_accelerator_that_is_mostly_idle() {
+        let mut linger = Linger::default();
+        let calls = |linger: &mut Linger, gap| (0..20).for_each(|n| linger.finished(NOW + gap * n, Duration::from_millis(10)));
+        calls(&mut linger, Duration::from_millis(100));
+        linger.dispatched(NOW, 64);
+        assert!(!hold(&linger, 1, 0));
+        calls(&mut linger, Duration::from_millis(12));
+        assert!(hold(&linger, 1, 0));
     }
 
     #[test]

@@ -50,14 +50,14 @@ pub(crate) struct Seen {
     pub(crate) calls: usize,
     /// Tokens computed for nothing, of all computed.
     pub(crate) padding: f64,
-    /// Milliseconds from asking to answer.
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+    /// Milliseconds beyond those that a text alone at an idle accelerator takes.
+    pub(crate) added_p50: f64,
+    pub(crate) added_p99: f64,
     /// The longest call, in milliseconds, of all but one in twenty.
     pub(crate) call_p95: f64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Happening {
     Ask,
     Arrive(RequestId),
@@ -68,6 +68,8 @@ enum Happening {
 struct Text {
     tokens: u32,
     asked: Time,
+    /// What it would take alone, in milliseconds.
+    alone: f64,
 }
 
 struct Running {
@@ -77,7 +79,7 @@ struct Running {
 
 #[derive(Default)]
 struct Tally {
-    latencies: Vec<f64>,
+    added: Vec<f64>,
     calls: Vec<f64>,
     useful: u64,
     computed: u64,
@@ -172,7 +174,8 @@ impl Bench {
     fn ask(&mut self) {
         let id = RequestId(Uuid::from_u128(u128::from(self.serial)));
         let tokens = self.setting.lengths.draw(&mut self.rng);
-        self.texts.insert(id, Text { tokens, asked: self.now });
+        let alone = self.cost().of(&[tokens]) + 3.0 * ROAD.as_secs_f64() * 1_000.0;
+        self.texts.insert(id, Text { tokens, asked: self.now, alone });
         self.post(ROAD, Happening::Arrive(id));
         if let Load::Rate(rate) = self.setting.load {
             let gap = self.rng.gap(Duration::from_secs_f64(1.0 / rate));
@@ -202,8 +205,7 @@ impl Bench {
 
     fn start(&mut self, batch: BatchId, ids: Vec<RequestId>) -> Event {
         let lengths: Vec<u32> = ids.iter().map(|id| self.texts[id].tokens).collect();
-        let cost = self.setting.costs.iter().rfind(|(from, _)| *from <= self.now).expect("a first cost").1;
-        let took = cost.draw(&mut self.rng, &lengths);
+        let took = self.cost().draw(&mut self.rng, &lengths);
         if self.is_counted() {
             self.tally.useful += u64::from(lengths.iter().sum::<u32>());
             self.tally.computed += u64::from(lengths.iter().max().expect("not empty") * lengths.len() as u32);
@@ -219,7 +221,7 @@ impl Bench {
         for id in ids {
             let text = self.texts.remove(&id).expect("a text is answered once");
             if self.is_counted() {
-                self.tally.latencies.push(self.now.since(text.asked).as_secs_f64() * 1_000.0);
+                self.tally.added.push(self.now.since(text.asked).as_secs_f64() * 1_000.0 - text.alone);
             }
             items.push(ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: text.tokens, output: 0 } });
             if matches!(self.setting.load, Load::Callers(_)) {
@@ -242,6 +244,10 @@ impl Bench {
         vec![Event::IngressSeen(node("ingress")), Event::Heartbeat { worker: node("worker"), backends, running }]
     }
 
+    fn cost(&self) -> Cost {
+        self.setting.costs.iter().rfind(|(from, _)| *from <= self.now).expect("a first cost").1
+    }
+
     fn is_counted(&self) -> bool {
         (self.setting.window.0..self.setting.window.1).contains(&self.now)
     }
@@ -253,14 +259,14 @@ impl Bench {
 
     fn seen(mut self) -> Seen {
         let seconds = self.setting.window.1.since(self.setting.window.0).as_secs_f64();
-        let Tally { latencies, calls, useful, computed } = &mut self.tally;
+        let Tally { added, calls, useful, computed } = &mut self.tally;
         Seen {
-            texts: latencies.len() as f64 / seconds,
+            texts: added.len() as f64 / seconds,
             tokens: *useful as f64 / seconds,
             calls: calls.len(),
             padding: 1.0 - *useful as f64 / *computed as f64,
-            p50: percentile(latencies, 50),
-            p99: percentile(latencies, 99),
+            added_p50: percentile(added, 50),
+            added_p99: percentile(added, 99),
             call_p95: percentile(calls, 95),
         }
     }

@@ -83,10 +83,11 @@ pub(crate) fn in_arrival_order(cost: &Cost, lengths: Lengths, count: usize) -> f
     texts.len() as f64 / took * 1_000.0
 }
 
-/// Texts a second of the best call size in arrival order, one by one included, and that size.
-pub(crate) fn best_in_arrival_order(cost: &Cost, lengths: Lengths) -> (f64, usize) {
-    let sizes = [1, 2, 4, 8, 16, 32, 64].map(|count| (in_arrival_order(cost, lengths, count), count));
-    sizes.into_iter().fold((0.0, 0), |best, one| if one.0 > best.0 { one } else { best })
+/// Texts a second of the best call size in arrival order that so many callers can fill, one by one included, and that size.
+pub(crate) fn best_in_arrival_order(cost: &Cost, lengths: Lengths, callers: usize) -> (f64, usize) {
+    let sizes = [1, 2, 4, 8, 16, 32, 64].into_iter().filter(|count| *count <= callers);
+    let rates = sizes.map(|count| (in_arrival_order(cost, lengths, count), count));
+    rates.fold((0.0, 0), |best, one| if one.0 > best.0 { one } else { best })
 }
 
 /// Texts a second of full calls without a padded token: nobody can do better.
