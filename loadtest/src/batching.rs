@@ -183,7 +183,7 @@ async fn rounds(settings: &Settings, backend: &Client, roads: &[Road], work: &Wo
 
 async fn sample(settings: &Settings, backend: &Client, road: &Road, work: &Work, callers: usize) -> Result<Sample, BatchingError> {
     backend.post("/stats/reset", "").await?;
-    let outcome = load::run(&road.client, work, Plan { callers, until: Until::Elapsed(settings.span) }).await;
+    let outcome = load::run(&road.client, work, Plan::closed(callers, Until::Elapsed(settings.span))).await;
     let stats = backend.get("/stats").await?.json();
     Ok(Sample { summary: outcome.summary(), batch_mean: mean_batch(&stats) })
 }

@@ -1,7 +1,9 @@
 //! edge: one child process: started with its output in files, asked to end, or killed. It never outlives its guard.
 
 use crate::clock::{Stopwatch, block_for};
+use crate::watchdog::Watchdog;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub enum ChildError {
 #[derive(Debug)]
 pub struct Child {
     name: String,
+    /// Ends the process's descendants with it. Dropped before the process is buried: till then its id is its own.
+    watchdog: Option<Watchdog>,
     process: std::process::Child,
     out: PathBuf,
     err: PathBuf,
@@ -31,11 +35,28 @@ pub struct Child {
 impl Child {
     /// Starts `command`; `name` must be new in `folder`.
     pub fn start(name: &str, mut command: Command, folder: &Path) -> Result<Self, ChildError> {
+        Self::spawn(name, &mut command, folder)
+    }
+
+    /// The same for a program that starts others: all of them end with the guard, even if this process is killed.
+    pub fn start_tree(name: &str, mut command: Command, folder: &Path) -> Result<Self, ChildError> {
+        let mut child = Self::spawn(name, command.process_group(0), folder)?;
+        let watchdog =
+            Watchdog::over(child.id()).map_err(|source| ChildError::Start { name: format!("the watchdog of {name}"), source })?;
+        child.watchdog = Some(watchdog);
+        Ok(child)
+    }
+
+    fn spawn(name: &str, command: &mut Command, folder: &Path) -> Result<Self, ChildError> {
         let out = folder.join(format!("{name}.out"));
         let err = folder.join(format!("{name}.err"));
-        let process = spawn(&mut command, &out, &err)
+        let process = spawn(command, &out, &err)
             .map_err(|source| ChildError::Start { name: format!("{name} ({})", command.get_program().to_string_lossy()), source })?;
-        Ok(Self { name: name.to_owned(), process, out, err })
+        Ok(Self { name: name.to_owned(), watchdog: None, process, out, err })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn name(&self) -> &str {
@@ -83,6 +104,7 @@ impl Child {
 
     /// Ends it at once (SIGKILL), and waits until it is gone.
     pub fn kill(&mut self) {
+        drop(self.watchdog.take());
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -157,6 +179,26 @@ mod tests {
         assert_eq!(child.exited(), None);
         child.terminate();
         assert_eq!(child.wait(Duration::from_secs(10)).and_then(|s| s.code()), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_tree_ends_with_its_guard() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Child::start_tree("tree", sh("sleep 600 & echo \"child $!\"; wait"), dir.path()).unwrap();
+        let grandchild: u32 = child.printed("child ", Duration::from_secs(10)).await.unwrap().parse().unwrap();
+        assert!(is_alive(grandchild));
+        drop(child);
+        let began = Stopwatch::start();
+        while is_alive(grandchild) && began.elapsed() < Duration::from_secs(10) {
+            tokio::time::sleep(POLL).await;
+        }
+        assert!(!is_alive(grandchild));
+    }
+
+    /// A killed process whose new parent has not buried it yet is dead too.
+    fn is_alive(pid: u32) -> bool {
+        let listed = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap().stdout;
+        !listed.is_empty() && !listed.starts_with(b"Z")
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use crate::sse;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Why there is no answer at all.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +24,14 @@ pub enum ClientError {
     Event(#[from] sse::TooLong),
 }
 
-/// Asks one server, in the name of one key. Cheap to clone; clones share the connections.
+/// Asks one server, in the name of one key or of several in turn. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
     base: String,
-    authorization: Option<HeaderValue>,
+    /// Empty: no credential.
+    keys: Arc<[HeaderValue]>,
+    headers: HeaderMap,
 }
 
 /// A whole answer.
@@ -70,12 +73,53 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-        let authorization = if key.is_empty() { None } else { HeaderValue::from_str(&format!("Bearer {key}")).ok() };
-        Self { http, base: base.trim_end_matches('/').to_owned(), authorization }
+        let keys: Vec<&str> = if key.is_empty() { Vec::new() } else { vec![key] };
+        Self { http, base: base.trim_end_matches('/').to_owned(), keys: bearers(keys), headers: HeaderMap::new() }
+    }
+
+    /// The same server, asked in the name of these keys in turn.
+    #[must_use]
+    pub fn with_keys<'a>(mut self, keys: impl IntoIterator<Item = &'a str>) -> Self {
+        self.keys = bearers(keys);
+        self
+    }
+
+    /// A header on every request. One that HTTP cannot carry is left out.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            self.headers.insert(name, value);
+        }
+        self
     }
 
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// `host:port`.
+    pub fn authority(&self) -> &str {
+        self.base.strip_prefix("http://").unwrap_or(&self.base)
+    }
+
+    /// Writes the head of the index-th request, for who speaks HTTP by hand.
+    pub fn write_head(&self, out: &mut Vec<u8>, path: &str, index: u64, length: usize) {
+        out.clear();
+        for part in ["POST ", path, " HTTP/1.1\r\nhost: ", self.authority(), "\r\ncontent-type: application/json\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        let authorization = self.key(index).map(|key| (&AUTHORIZATION, key));
+        for (name, value) in self.headers.iter().chain(authorization) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(format!("content-length: {length}\r\n\r\n").as_bytes());
+    }
+
+    fn key(&self, index: u64) -> Option<&HeaderValue> {
+        let place = index.checked_rem(self.keys.len() as u64)?;
+        self.keys.get(usize::try_from(place).ok()?)
     }
 
     pub async fn get(&self, path: &str) -> Result<Answer, ClientError> {
@@ -103,14 +147,21 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Response<Incoming>, ClientError> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json");
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        if let Some(key) = self.keys.first() {
+            request = request.header(AUTHORIZATION, key);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         Ok(self.http.request(request.body(Full::new(body))?).await?)
     }
+}
+
+fn bearers<'a>(keys: impl IntoIterator<Item = &'a str>) -> Arc<[HeaderValue]> {
+    keys.into_iter().filter_map(|key| HeaderValue::from_str(&format!("Bearer {key}")).ok()).collect()
 }
 
 impl Answer {
@@ -151,5 +202,32 @@ impl Events {
                 self.parser.push(data)?;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_take_turns() {
+        let client = Client::new("http://h:1/", "sk-none").with_keys(["sk-a", "sk-b"]).with_header("Prefer", "respond-async");
+        let head = |index| {
+            let mut out = b"left over".to_vec();
+            client.write_head(&mut out, "/x", index, 7);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            head(2),
+            "POST /x HTTP/1.1\r\nhost: h:1\r\ncontent-type: application/json\r\nprefer: respond-async\r\nauthorization: Bearer sk-a\r\ncontent-length: 7\r\n\r\n"
+        );
+        assert!(head(3).contains("Bearer sk-b"));
+    }
+
+    #[test]
+    fn without_a_key_no_credential_is_sent() {
+        let mut out = Vec::new();
+        Client::new("http://h:1", "").write_head(&mut out, "/x", 0, 0);
+        assert!(!String::from_utf8(out).unwrap().contains("authorization"));
     }
 }

@@ -17,8 +17,9 @@ impl Stopwatch {
     }
 }
 
-/// Blocks this thread. For destructors, which cannot await.
+/// Blocks this thread. For destructors, which cannot await, and for threads of their own, which wake more punctually than
+/// a runtime's timers.
 pub fn block_for(span: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a destructor has no runtime to wait on")]
+    #[expect(clippy::disallowed_methods, reason = "no thread of a runtime calls it")]
     std::thread::sleep(span);
 }

@@ -2,14 +2,26 @@
 //!
 //! Speaks HTTP only and knows nothing of Tidemill's inside, so that it measures any gateway alike.
 
+pub mod backend;
 pub mod batching;
 pub mod child;
 pub mod client;
 pub mod clock;
+pub mod compare;
+pub mod connection;
+pub mod contender;
+pub mod draw;
+pub mod exchange;
+pub mod http1;
 pub mod load;
+pub mod measure;
 pub mod nats;
+pub mod process;
 pub mod report;
+pub mod scenario;
+pub mod schedule;
 pub mod sse;
 pub mod tag;
 pub mod texts;
+mod watchdog;
 pub mod work;

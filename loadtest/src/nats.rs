@@ -52,6 +52,11 @@ impl NatsServer {
         Ok(server)
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.ports.client)
@@ -107,7 +112,7 @@ fn launch(program: &Path, folder: &Path, start: u32, ports: Ports) -> Result<Chi
     let mut command = Command::new(program);
     command.args(["-a", "127.0.0.1", "-p", &port(ports.client), "-m", &port(ports.monitoring), "-js"]);
     command.arg("-sd").arg(folder.join("nats-store")).arg("--ports_file_dir").arg(ports_folder);
-    Child::start(&name, command, folder)
+    Child::start_tree(&name, command, folder)
 }
 
 fn ports_in(folder: &Path) -> Option<Ports> {

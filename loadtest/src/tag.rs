@@ -4,11 +4,15 @@
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// `sandbox:` and 16 hex digits: FNV-1a over the key, a zero byte, and the prompt.
+/// `sandbox:` and 16 hex digits: the hash.
 pub fn of(hash_key: &str, prompt: &str) -> String {
+    format!("sandbox:{:016x}", hash(hash_key, prompt))
+}
+
+/// FNV-1a over the key, a zero byte, and the prompt.
+pub fn hash(hash_key: &str, prompt: &str) -> u64 {
     let bytes = hash_key.bytes().chain([0]).chain(prompt.bytes());
-    let hash = bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
-    format!("sandbox:{hash:016x}")
+    bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
 }
 
 #[cfg(test)]

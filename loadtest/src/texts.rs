@@ -1,5 +1,6 @@
 //! edge: texts to embed: real ones where the machine has them, else synthetic ones of the same lengths.
 
+use crate::draw;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +14,9 @@ pub struct Texts {
 
 /// The lengths of Debian's package descriptions in bytes: their 0th, 10th, … 100th percentile.
 const LENGTH_DECILES: [usize; 11] = [8, 27, 33, 38, 42, 46, 50, 54, 59, 64, 160];
+
+/// Of the order of the lengths.
+const SEED: u64 = 1;
 
 const WORDS: [&str; 24] = [
     "library",
@@ -67,17 +71,25 @@ fn package_descriptions() -> Vec<String> {
     lines.filter(|line| seen.insert(*line)).map(str::to_owned).collect()
 }
 
-/// Deterministic texts, each different, whose lengths follow the deciles.
+/// Deterministic texts, each different, with the lengths of package descriptions.
 pub fn synthetic(count: usize) -> Texts {
-    let lines = (0..count).map(|i| synthetic_line(i, length(i, count))).collect();
-    Texts { lines, origin: "synthetic, with the lengths of package descriptions" }
+    Texts { lines: with_lengths(count, &LENGTH_DECILES), origin: "synthetic, with the lengths of package descriptions" }
 }
 
-fn length(index: usize, count: usize) -> usize {
-    let position = index * 10;
-    let (decile, rest) = (position / count, position % count);
-    let (low, high) = (LENGTH_DECILES[decile], LENGTH_DECILES[decile + 1]);
-    low + (high - low) * rest / count
+/// Deterministic texts, each different, in a random order, whose lengths in bytes follow these quantiles. They end at a word:
+/// a text may be a few bytes longer.
+pub fn with_lengths(count: usize, quantiles: &[usize]) -> Vec<String> {
+    let mut ranks: Vec<usize> = (0..count).collect();
+    ranks.sort_by_key(|&rank| draw::bits(SEED, rank as u64));
+    ranks.into_iter().enumerate().map(|(index, rank)| synthetic_line(index, length(rank, count, quantiles))).collect()
+}
+
+/// The length of rank `rank` of `count`, between the quantiles on its both sides.
+fn length(rank: usize, count: usize, quantiles: &[usize]) -> usize {
+    let position = rank * (quantiles.len() - 1);
+    let (quantile, rest) = (position / count, position % count);
+    let (low, high) = (quantiles[quantile], quantiles[(quantile + 1).min(quantiles.len() - 1)]);
+    low + high.saturating_sub(low) * rest / count
 }
 
 fn synthetic_line(index: usize, length: usize) -> String {
@@ -101,6 +113,16 @@ mod tests {
         assert_eq!(texts.iter().collect::<HashSet<_>>().len(), 2_000);
         let mean = texts.iter().map(String::len).sum::<usize>() / texts.len();
         assert!((40..65).contains(&mean), "the real mean is 46 bytes, this is {mean}");
+    }
+
+    #[test]
+    fn lengths_follow_their_quantiles_in_no_order() {
+        let lengths: Vec<usize> = with_lengths(1_000, &[10, 20, 1_000]).iter().map(String::len).collect();
+        let short = lengths.iter().filter(|length| **length < 20).count();
+        assert!((400..=500).contains(&short), "half are below the median, of whole words: {short}");
+        assert!(lengths.iter().max().is_some_and(|longest| (990..1_020).contains(longest)));
+        assert!(!lengths.is_sorted());
+        assert!(with_lengths(10, &[400]).iter().all(|text| (400..420).contains(&text.len())));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! core: what the callers ask for: the body of each request, and whether its answer is right.
 
 use crate::tag;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 
 /// The kinds of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     Embed,
     Chat,

@@ -46,7 +46,7 @@ async fn embed_with_sdk(url: &str, key: &str, model: &str, texts: &Texts) -> Emb
 
 /// The same work from the project's own callers; texts a second.
 async fn embed_with_callers(client: &Client, work: &Work, requests: u64) -> f64 {
-    let outcome = load::run(client, work, Plan { callers: CALLERS, until: Until::Requests(requests) }).await;
+    let outcome = load::run(client, work, Plan::closed(CALLERS, Until::Requests(requests))).await;
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     outcome.summary().per_second
 }

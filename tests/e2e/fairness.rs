@@ -18,9 +18,9 @@ const SLACK_MS: f64 = 500.0;
 /// The small tenant's 95th percentile in milliseconds: alone, and beside the big one.
 async fn small_p95_ms(mill: &Mill, work: &Work) -> (f64, f64) {
     let (small, big) = (mill.client_of(0, KEY_SMALL), mill.client_of(0, KEY));
-    let small_plan = Plan { callers: 1, until: Until::Requests(SMALL_REQUESTS) };
+    let small_plan = Plan::closed(1, Until::Requests(SMALL_REQUESTS));
     let alone = load::run(&small, work, small_plan).await;
-    let flood = load::run(&big, work, Plan { callers: BIG_CALLERS, until: Until::Elapsed(Duration::from_secs(600)) });
+    let flood = load::run(&big, work, Plan::closed(BIG_CALLERS, Until::Elapsed(Duration::from_secs(600))));
     let beside = tokio::select! {
         _ = flood => panic!("the big tenant ended first"),
         outcome = load::run(&small, work, small_plan) => outcome,

@@ -1,0 +1,30 @@
+//! The subcommands, and what several of them need.
+
+use loadtest::texts;
+use std::io::Write;
+use std::path::Path;
+
+pub(crate) mod backend;
+pub(crate) mod batching;
+pub(crate) mod compare;
+pub(crate) mod run;
+
+pub(crate) type Failed = Box<dyn std::error::Error>;
+
+/// Different texts in one run.
+const TEXTS: usize = 512;
+
+fn read_texts(file: Option<&Path>) -> Result<Vec<String>, Failed> {
+    let texts = match file {
+        Some(file) => texts::from_file(file)?,
+        None => texts::descriptions(TEXTS),
+    };
+    if texts.lines.is_empty() {
+        return Err("the file of texts is empty: give one text a line".into());
+    }
+    Ok(texts.lines)
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{}", text.trim_end())
+}

@@ -1,0 +1,85 @@
+//! edge: Tidemill as a contender: in one process on either broker, or each role in a process of its own.
+
+use super::{ContenderError, Running, Stage, key, own_folder};
+use crate::backend;
+use crate::child::Child;
+use crate::client::Client;
+use crate::nats::NatsServer;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// How Tidemill runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `tidemill up` on its in-process broker.
+    Memory,
+    /// `tidemill up` over a nats-server.
+    JetStream,
+    /// Ingress, scheduler and worker apart, over a nats-server.
+    Apart,
+}
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Calls of a sequence model at once: the peers have no such limit, so this one must not be met.
+const CONCURRENCY: usize = 4_096;
+
+impl Layout {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "tidemill-memory",
+            Self::JetStream => "tidemill-jetstream",
+            Self::Apart => "tidemill-apart",
+        }
+    }
+}
+
+pub(super) async fn start(layout: Layout, stage: &Stage) -> Result<Running, ContenderError> {
+    let folder = own_folder(stage, layout.name())?;
+    let config = folder.join("tidemill.yaml");
+    std::fs::write(&config, config_yaml(stage))?;
+    let nats = match layout {
+        Layout::Memory => None,
+        Layout::JetStream | Layout::Apart => {
+            Some(NatsServer::start(stage.nats_server.clone().ok_or(ContenderError::NoNats)?, &folder).await?)
+        }
+    };
+    let broker = nats.as_ref().map_or_else(|| "memory".to_owned(), NatsServer::url);
+    let start = |role: &str, args: &[&str]| {
+        let mut command = Command::new(&stage.tidemill);
+        // The access log is part of what is measured: it goes to a file.
+        command.arg(role).args(args).args(["--nats", &broker, "--config"]).arg(&config);
+        Child::start_tree(role, command, Path::new(&folder))
+    };
+    let serve: &[&str] = &["--listen", "127.0.0.1:0"];
+    let mut children = match layout {
+        Layout::Memory | Layout::JetStream => vec![start("up", serve)?],
+        Layout::Apart => vec![start("ingress", serve)?, start("scheduler", &[])?, start("worker", &[])?],
+    };
+    let address = children[0].printed("listening on ", START_TIMEOUT).await?;
+    let keys: Vec<String> = (0..stage.tenants.max(1)).map(key).collect();
+    let client = Client::new(&address, "").with_keys(keys.iter().map(String::as_str));
+    Ok(Running { name: layout.name(), client, children, nats })
+}
+
+fn config_yaml(stage: &Stage) -> String {
+    let backend = &stage.backend;
+    let mut yaml = String::from("models:\n");
+    let mut model = |name: &str, of: &str, kind: &str, concurrency: usize| {
+        let _ = writeln!(
+            yaml,
+            "  - {{ name: {name}, kind: {kind}, backends: [{{ kind: openai, url: \"{backend}/v1\", model: {of}, concurrency: {concurrency} }}] }}"
+        );
+    };
+    model(backend::CHAT, backend::CHAT, "sequence", CONCURRENCY);
+    model(backend::ACCELERATOR, backend::ACCELERATOR, "array", 1);
+    model(backend::PADDED, backend::PADDED, "array", 1);
+    (0..stage.extra_models).for_each(|index| model(&format!("chat-{index}"), backend::CHAT, "sequence", CONCURRENCY));
+    yaml.push_str("tenants:\n");
+    for tenant in 0..stage.tenants.max(1) {
+        let _ = writeln!(yaml, "  - {{ name: tenant-{tenant}, keys: [ {} ] }}", key(tenant));
+    }
+    yaml
+}
