@@ -1,14 +1,15 @@
 //! edge: the model server of the measurements: an OpenAI-compatible mock, as cheap as can be, since it shares the machine.
 //!
-//! Chat costs no time, streamed or not. Embeddings wait for an accelerator that takes one call at a time. Every answer can
+//! Chat costs no time, streamed or not, but for one model whose streams take theirs. Embeddings wait for an accelerator that takes one call at a time. Every answer can
 //! be told from any other prompt's.
 
 use crate::backend::accelerator::{Accelerator, Busy, Cost};
+use crate::backend::drip::Drip;
 use crate::backend::request::{Chat, Embeddings};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,10 +17,12 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) mod accelerator;
 pub mod answer;
+mod drip;
 mod request;
 pub mod vector;
 
@@ -27,6 +30,9 @@ pub(crate) use request::padded_tokens;
 
 /// The names by which its models are asked for.
 pub const CHAT: &str = "chat";
+/// Chat whose streams take their time: seven events, one each [`SLOW_GAP`].
+pub const SLOW_CHAT: &str = "slow-chat";
+pub const SLOW_GAP: Duration = Duration::from_millis(200);
 /// Embeddings that cost by their number.
 pub const ACCELERATOR: &str = "accelerator";
 /// Embeddings that cost by padded tokens: the longest of a call times their number.
@@ -55,7 +61,7 @@ struct Backend {
     by_padded_tokens: Accelerator,
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Either<Full<Bytes>, Drip>>;
 
 /// The largest body read: far above any scenario's.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -137,23 +143,32 @@ fn chat(body: &[u8]) -> Answer {
     let Ok(request) = serde_json::from_slice::<Chat<'_>>(body) else {
         return refused(StatusCode::BAD_REQUEST, "not a request for a chat");
     };
-    if request.stream {
-        answered(StatusCode::OK, "text/event-stream", answer::stream(&request))
-    } else {
-        json(StatusCode::OK, answer::chat(&request))
+    match (request.stream, request.is_slow()) {
+        (false, _) => json(StatusCode::OK, answer::chat(&request)),
+        (true, false) => answered(StatusCode::OK, EVENTS, whole(answer::stream(&request).concat())),
+        (true, true) => {
+            let events = answer::stream(&request).into_iter().map(Bytes::from);
+            answered(StatusCode::OK, EVENTS, Either::Right(Drip::new(events, SLOW_GAP)))
+        }
     }
 }
 
+const EVENTS: &str = "text/event-stream";
+
 fn json(status: StatusCode, body: String) -> Answer {
-    answered(status, "application/json", body)
+    answered(status, "application/json", whole(body))
 }
 
 fn refused(status: StatusCode, message: &str) -> Answer {
     json(status, format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"mock"}}}}"#))
 }
 
-fn answered(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+fn whole(body: String) -> Either<Full<Bytes>, Drip> {
+    Either::Left(Full::new(Bytes::from(body)))
+}
+
+fn answered(status: StatusCode, content_type: &'static str, body: Either<Full<Bytes>, Drip>) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
@@ -189,6 +204,23 @@ mod tests {
                 let client = started().await;
                 let outcome = load::run_mix(&client, works.into(), Plan::closed(4, Until::Requests(200))).await;
                 assert_eq!((outcome.summary().answered, outcome.failures.len()), (200, 0), "{:?}", outcome.failures);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_slow_stream_is_whole_in_the_end() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let work = Work {
+                    mode: Mode::Stream,
+                    model: SLOW_CHAT.into(),
+                    texts: vec!["a".to_owned()].into(),
+                    check: Check::Tag(answer::HASH_KEY.into()),
+                };
+                let outcome = load::run(&started().await, &work, Plan::closed(2, Until::Requests(2))).await;
+                assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+                assert!(outcome.elapsed >= SLOW_GAP * 6);
             })
             .await;
     }

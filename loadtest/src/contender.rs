@@ -62,7 +62,7 @@ pub enum ContenderError {
     NotInstalled,
     #[error("{0}")]
     Install(String),
-    #[error("it did not answer within {0:?}: {1}")]
+    #[error("it did not answer within {0:.1?}; the last of its log: {1}")]
     NotReady(Duration, String),
 }
 
@@ -82,6 +82,11 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The key of a tenant.
 pub fn key(tenant: usize) -> String {
     format!("sk-load-{tenant:05}")
+}
+
+/// The name of an extra model.
+pub fn extra_model(index: usize) -> String {
+    format!("chat-{index}")
 }
 
 impl Contender {

@@ -2,6 +2,7 @@
 //!
 //! Speaks HTTP only and knows nothing of Tidemill's inside, so that it measures any gateway alike.
 
+pub mod arena;
 pub mod backend;
 pub mod batching;
 pub mod child;
@@ -12,10 +13,12 @@ pub mod connection;
 pub mod contender;
 pub mod draw;
 pub mod exchange;
+pub mod growth;
 pub mod http1;
 pub mod load;
 pub mod measure;
 pub mod nats;
+pub mod plot;
 pub mod process;
 pub mod report;
 pub mod scenario;

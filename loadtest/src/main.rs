@@ -20,6 +20,8 @@ enum Task {
     Batching(commands::batching::Args),
     /// Tidemill, the bare backend and other gateways, side by side.
     Compare(commands::compare::Args),
+    /// What a request costs as callers, load, tenants, models or open streams grow.
+    Growth(commands::growth::Args),
     /// The mock model server of the measurements.
     Backend(commands::backend::Args),
 }
@@ -47,6 +49,7 @@ async fn perform(task: Task) -> Result<bool, commands::Failed> {
         Task::Run(args) => commands::run::run(args).await,
         Task::Batching(args) => commands::batching::run(args).await,
         Task::Compare(args) => commands::compare::run(args).await,
+        Task::Growth(args) => commands::growth::run(args).await,
         Task::Backend(args) => commands::backend::run(args).await,
     }
 }

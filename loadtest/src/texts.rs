@@ -76,8 +76,7 @@ pub fn synthetic(count: usize) -> Texts {
     Texts { lines: with_lengths(count, &LENGTH_DECILES), origin: "synthetic, with the lengths of package descriptions" }
 }
 
-/// Deterministic texts, each different, in a random order, whose lengths in bytes follow these quantiles. They end at a word:
-/// a text may be a few bytes longer.
+/// Deterministic texts, each different, in a random order, whose lengths in bytes follow these quantiles.
 pub fn with_lengths(count: usize, quantiles: &[usize]) -> Vec<String> {
     let mut ranks: Vec<usize> = (0..count).collect();
     ranks.sort_by_key(|&rank| draw::bits(SEED, rank as u64));
@@ -94,12 +93,15 @@ fn length(rank: usize, count: usize, quantiles: &[usize]) -> usize {
 
 fn synthetic_line(index: usize, length: usize) -> String {
     let mut line = format!("{index:x}");
+    let own = line.len();
     let mut draw = index;
     while line.len() < length {
         draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         line.push(' ');
         line.push_str(WORDS[(draw >> 33) % WORDS.len()]);
     }
+    // What makes it different stays, however short it is to be.
+    line.truncate(length.max(own));
     line
 }
 
@@ -119,10 +121,10 @@ mod tests {
     fn lengths_follow_their_quantiles_in_no_order() {
         let lengths: Vec<usize> = with_lengths(1_000, &[10, 20, 1_000]).iter().map(String::len).collect();
         let short = lengths.iter().filter(|length| **length < 20).count();
-        assert!((400..=500).contains(&short), "half are below the median, of whole words: {short}");
-        assert!(lengths.iter().max().is_some_and(|longest| (990..1_020).contains(longest)));
+        assert_eq!(short, 500, "half are below the median");
+        assert!(lengths.iter().max().is_some_and(|longest| (990..1_000).contains(longest)));
         assert!(!lengths.is_sorted());
-        assert!(with_lengths(10, &[400]).iter().all(|text| (400..420).contains(&text.len())));
+        assert!(with_lengths(10, &[400]).iter().all(|text| text.len() == 400));
     }
 
     #[test]

@@ -27,7 +27,7 @@ const STREAM_TAIL: &str = "data: [DONE]\n\n";
 
 /// The list of models.
 pub fn models() -> String {
-    let models = [super::CHAT, super::ACCELERATOR, super::PADDED]
+    let models = [super::CHAT, super::SLOW_CHAT, super::ACCELERATOR, super::PADDED]
         .map(|id| format!(r#"{{"id":"{id}","object":"model","created":1767225600,"owned_by":"mock"}}"#));
     format!(r#"{{"object":"list","data":[{}]}}"#, models.join(","))
 }
@@ -45,21 +45,17 @@ pub fn chat(request: &Chat<'_>) -> String {
     body
 }
 
-/// All events of a stream.
-pub fn stream(request: &Chat<'_>) -> String {
-    let mut body = String::with_capacity(2 * CHAT_BYTES);
-    chunk(&mut body, r#"{"role":"assistant","content":""}"#, "null");
-    chunk(&mut body, &format!(r#"{{"content":"{}"}}"#, tag::of(HASH_KEY, request.prompt())), "null");
-    (0..PIECES).for_each(|_| chunk(&mut body, &format!(r#"{{"content":"{WORDS}"}}"#), "null"));
-    chunk(&mut body, "{}", r#""stop""#);
-    body.push_str(STREAM_TAIL);
-    body
+/// The events of a stream; its end comes with the last.
+pub fn stream(request: &Chat<'_>) -> Vec<String> {
+    let mut events = vec![chunk(r#"{"role":"assistant","content":""}"#, "null")];
+    events.push(chunk(&format!(r#"{{"content":"{}"}}"#, tag::of(HASH_KEY, request.prompt())), "null"));
+    events.extend((0..PIECES).map(|_| chunk(&format!(r#"{{"content":"{WORDS}"}}"#), "null")));
+    events.push(chunk("{}", r#""stop""#) + STREAM_TAIL);
+    events
 }
 
-fn chunk(body: &mut String, delta: &str, finish_reason: &str) {
-    for part in [CHUNK_HEAD, delta, r#","logprobs":null,"finish_reason":"#, finish_reason, "}]}\n\n"] {
-        body.push_str(part);
-    }
+fn chunk(delta: &str, finish_reason: &str) -> String {
+    [CHUNK_HEAD, delta, r#","logprobs":null,"finish_reason":"#, finish_reason, "}]}\n\n"].concat()
 }
 
 /// A vector for each input, in the form asked for.
@@ -92,7 +88,7 @@ mod tests {
 
     #[test]
     fn each_event_of_a_stream_is_json() {
-        let body = stream(&serde_json::from_str(r#"{"messages":[{"content":"p"}],"stream":true}"#).unwrap());
+        let body = stream(&serde_json::from_str(r#"{"messages":[{"content":"p"}],"stream":true}"#).unwrap()).concat();
         let events: Vec<&str> = body.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap()).collect();
         let (done, chunks) = events.split_last().unwrap();
         assert_eq!((*done, chunks.len()), ("[DONE]", PIECES + 3));

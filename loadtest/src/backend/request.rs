@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 #[derive(Deserialize)]
 pub struct Chat<'a> {
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
     #[serde(borrow)]
     messages: Vec<Message<'a>>,
     #[serde(default)]
@@ -38,6 +40,10 @@ enum Inputs<'a> {
 const TOKEN_BYTES: usize = 4;
 
 impl Chat<'_> {
+    pub(super) fn is_slow(&self) -> bool {
+        self.model == super::SLOW_CHAT
+    }
+
     /// What the last message says.
     pub(super) fn prompt(&self) -> &str {
         self.messages.last().map_or("", |message| &message.content)

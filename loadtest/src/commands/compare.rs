@@ -1,9 +1,10 @@
 //! `loadtest compare`: one command that reproduces the table of the README.
 
-use super::{Failed, print};
+use super::{Failed, contenders, print};
+use loadtest::arena::{Backend, Programs};
 use loadtest::backend::Costs;
-use loadtest::compare::{self, Backend, Progress, Settings, targets};
-use loadtest::contender::{self, Contender, peer};
+use loadtest::compare::{self, Progress, Settings, targets};
+use loadtest::contender::{Contender, peer};
 use loadtest::scenario::{self, Scenario};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ pub(crate) async fn run(args: Args) -> Result<bool, Failed> {
     let mut scenarios = scenarios(args.scenarios.as_deref())?;
     scenarios.iter_mut().for_each(|scenario| scenario.seconds = args.seconds.unwrap_or(scenario.seconds));
     let backend = Backend::Program(std::env::current_exe()?);
-    let settings =
-        Settings { contenders, scenarios, rounds: args.rounds, tidemill: args.tidemill, backend, costs: args.costs, peers: args.peers };
+    let programs = Programs { tidemill: args.tidemill, backend, costs: args.costs, peers: args.peers };
+    let settings = Settings { contenders, scenarios, rounds: args.rounds, programs };
     let report = compare::measure(settings, watch).await?;
     if let Some(file) = args.json {
         let all = json!({ "report": report, "targets": targets::of(&report) });
@@ -54,14 +55,6 @@ pub(crate) async fn run(args: Args) -> Result<bool, Failed> {
     }
     print(&report.to_string())?;
     Ok(report.skipped.is_empty())
-}
-
-fn contenders(only: Option<&[String]>) -> Result<Vec<Contender>, Failed> {
-    let named = |name: &String| {
-        let found = contender::ALL.into_iter().find(|contender| contender.name() == name);
-        found.ok_or_else(|| format!("there is no contender `{name}`; there are {}", contender::ALL.map(Contender::name).join(", ")).into())
-    };
-    only.map_or_else(|| Ok(contender::ALL.to_vec()), |names| names.iter().map(named).collect())
 }
 
 fn scenarios(names: Option<&[String]>) -> Result<Vec<Scenario>, Failed> {

@@ -86,13 +86,13 @@ fn middle(values: Vec<f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::report::Outcome;
     use std::time::Duration;
 
     /// One answer of `us` in a second, at `cpu_us`.
-    pub(in crate::compare) fn sample(scenario: &str, contender: &'static str, round: usize, us: u64, cpu_us: Option<f64>) -> Sample {
+    pub(crate) fn sample(scenario: &str, contender: &'static str, round: usize, us: u64, cpu_us: Option<f64>) -> Sample {
         let mut outcome = Outcome::default();
         outcome.elapsed = Duration::from_secs(1);
         outcome.answered(Duration::from_micros(us), Duration::from_micros(us));

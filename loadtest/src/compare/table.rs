@@ -16,7 +16,7 @@ impl fmt::Display for Report {
             write_scenario(f, self, scenario)?;
         }
         for skipped in &self.skipped {
-            writeln!(f, "{} was not measured: {}\n", skipped.contender, skipped.reason.lines().next().unwrap_or_default())?;
+            writeln!(f, "{} was not measured: {}\n", skipped.contender, skipped.reason.lines().last().unwrap_or_default())?;
         }
         write_targets(f, &targets::of(self))
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_report_has_a_table_for_each_scenario_and_the_targets() {
         let samples = vec![sample("chat-1", "direct", 0, 100, None), sample("chat-1", "vllm-router", 0, 220, Some(150.0))];
-        let skipped = vec![Skipped { contender: "litellm", reason: "no network\nlong log".into() }];
+        let skipped = vec![Skipped { contender: "litellm", reason: "long log\nno network".into() }];
         let report = Report { scenarios: vec![scenario::named("chat-1").unwrap()], costs: Default::default(), samples, skipped };
         let text = report.to_string();
         assert!(text.contains("| vllm-router | 1.00 | 1.00 | 220 / 220 / 220 | 120 / 120 | 150 | 1.00 | – | 0 |"), "{text}");

@@ -61,7 +61,7 @@ pub const SGLANG_ROUTER: Peer = Peer {
     headers: |_| Vec::new(),
 };
 
-/// One worker, as it comes; its price list is the one in the package.
+/// One worker, as it comes; its price list is the one in the package, and it asks for no key.
 pub const LITELLM: Peer = Peer {
     name: "litellm",
     registry: Registry::PyPi,
@@ -70,7 +70,11 @@ pub const LITELLM: Peer = Peer {
     args: |started| {
         words(&format!("--host 127.0.0.1 --port {} --num_workers 1 --telemetry False --config {}", started.port, started.config.display()))
     },
-    environment: &[("LITELLM_LOCAL_MODEL_COST_MAP", "True"), ("LITELLM_LOG", "ERROR")],
+    environment: &[
+        ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+        ("LITELLM_LOG", "ERROR"),
+        ("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true"),
+    ],
     headers: |_| Vec::new(),
 };
 

@@ -1,6 +1,6 @@
 //! edge: Tidemill as a contender: in one process on either broker, or each role in a process of its own.
 
-use super::{ContenderError, Running, Stage, key, own_folder};
+use super::{ContenderError, Running, Stage, extra_model, key, own_folder};
 use crate::backend;
 use crate::child::Child;
 use crate::client::Client;
@@ -74,9 +74,10 @@ fn config_yaml(stage: &Stage) -> String {
         );
     };
     model(backend::CHAT, backend::CHAT, "sequence", CONCURRENCY);
+    model(backend::SLOW_CHAT, backend::SLOW_CHAT, "sequence", CONCURRENCY);
     model(backend::ACCELERATOR, backend::ACCELERATOR, "array", 1);
     model(backend::PADDED, backend::PADDED, "array", 1);
-    (0..stage.extra_models).for_each(|index| model(&format!("chat-{index}"), backend::CHAT, "sequence", CONCURRENCY));
+    (0..stage.extra_models).for_each(|index| model(&extra_model(index), backend::CHAT, "sequence", CONCURRENCY));
     yaml.push_str("tenants:\n");
     for tenant in 0..stage.tenants.max(1) {
         let _ = writeln!(yaml, "  - {{ name: tenant-{tenant}, keys: [ {} ] }}", key(tenant));
