@@ -1,9 +1,9 @@
 //! core: cancels for executions nobody waits for, each sent once a second at most. Without it every token of a stream
 //! that lost its caller would be met with another cancel.
 
+use foldhash::HashMap;
 use shared::clock::Time;
 use shared::domain::{ExecId, RequestId};
-use std::collections::HashMap;
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_secs(1);

@@ -5,12 +5,12 @@ use crate::pending::{Fate, Heard, Pending, Position};
 use crate::strangers::Strangers;
 use crate::ticket::{AnswerPart, Meter, Piece};
 use bytes::Bytes;
+use foldhash::HashMap;
 use shared::broker::Stored;
 use shared::clock::{Time, millis};
 use shared::domain::{ExecId, RequestId, Token};
 use shared::error::{Code, Failure};
 use shared::wire::{Cancel, Envelope, Held, Part, Passed, Reply};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use tokio::sync::mpsc::UnboundedSender;
 

@@ -23,6 +23,7 @@ pub use frames::FrameKey;
 pub use item::Item;
 
 use fleet::{Fleet, Member};
+use foldhash::{HashMap, HashMapExt};
 use frames::Frames;
 use item::{Entry, State};
 use limit::{Ended, Limits};
@@ -33,7 +34,7 @@ use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::error::Code;
 use shared::tombstones::Tombstones;
 use shared::wire::{BackendCredit, ItemDone, Running};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// An unaccepted dispatch is taken back after this long and its worker left alone until it is heard again.
@@ -58,7 +59,7 @@ pub struct EngineConfig {
     /// How long one array call should take at most.
     pub objective: Duration,
     /// Tenant weights that are not 1.
-    pub weights: HashMap<Box<str>, u32>,
+    pub weights: std::collections::HashMap<Box<str>, u32>,
     /// Nothing is dispatched before: a new owner first hears what the workers already run.
     pub dispatch_from: Time,
 }

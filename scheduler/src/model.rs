@@ -8,6 +8,7 @@ use crate::metrics::{Metrics, ModelMetrics};
 use crate::pull::{self, Read, Window};
 use crate::quota::Unlimited;
 use bytes::{Bytes, BytesMut};
+use foldhash::{HashMap, HashMapExt};
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
 use shared::broker::{ACK_WAIT_INTERACTIVE, AckToken, Address, Broker, Delivery};
@@ -18,7 +19,6 @@ use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngress, ToWorker, decode};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -52,7 +52,7 @@ pub(crate) struct Office {
     pub(crate) outbox: Outbox,
     pub(crate) acks: Acks,
     pub(crate) metrics: Metrics,
-    pub(crate) weights: HashMap<Box<str>, u32>,
+    pub(crate) weights: std::collections::HashMap<Box<str>, u32>,
 }
 
 /// A running model loop; it stops when this is dropped.

@@ -2,7 +2,8 @@
 
 use crate::clock::Time;
 use crate::domain::RequestId;
-use std::collections::{HashSet, VecDeque};
+use foldhash::HashSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Enough for a cancel storm of every request of a full window, eight times over.

@@ -45,6 +45,13 @@ pub(crate) struct Job {
     pub(crate) cancel: CancellationToken,
 }
 
+impl Job {
+    /// Whether nobody waits for it any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
 /// How a job ended, for the report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {

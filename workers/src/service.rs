@@ -19,6 +19,7 @@ use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::{BackendCredit, BadFrame, Cancel, Heartbeat, Held, ModelCredit, ToIngress, decode};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,9 +52,15 @@ pub(crate) struct Shop {
     pub(crate) metrics: Metrics,
     served: HashMap<Token, Served>,
     table: Mutex<Table>,
+    /// Tasks that run an execution: the last answers of one are sent after it has left the table.
+    executing: AtomicUsize,
 }
 
 impl Shop {
+    fn is_idle(&self) -> bool {
+        self.table().len() == 0 && self.executing.load(Ordering::Acquire) == 0
+    }
+
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,7 +92,15 @@ impl Worker {
         }
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Metrics::new(registry)?;
-        let shop = Arc::new(Shop { id: id.clone(), broker: Arc::clone(&broker), outbox, metrics, served, table: Mutex::default() });
+        let shop = Arc::new(Shop {
+            id: id.clone(),
+            broker: Arc::clone(&broker),
+            outbox,
+            metrics,
+            served,
+            table: Mutex::default(),
+            executing: AtomicUsize::new(0),
+        });
         let (intake, alive, cancels) = (Intake::new(Arc::clone(&shop)), Arc::clone(&shop), Arc::clone(&shop));
         let ears = vec![
             broker.attach(&Address::Worker(id), Arc::new(move |frame| intake.hear(&frame))).await?,
@@ -105,7 +120,7 @@ impl Worker {
         self.shop.table().drain();
         announce(&self.shop);
         let finished = async {
-            while self.shop.table().len() > 0 {
+            while !self.shop.is_idle() {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };

@@ -1,10 +1,10 @@
 //! core: what a worker runs: who may dispatch to it, what it has accepted, and what was cancelled.
 
+use foldhash::{HashMap, HashMapExt};
 use shared::clock::Time;
 use shared::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
 use shared::tombstones::Tombstones;
 use shared::wire::{RefuseReason, Running};
-use std::collections::HashMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 

@@ -1,6 +1,8 @@
 //! core: how deeply a JSON text nests, by one scan that looks at brackets outside strings. It runs before any parser, so
 //! that no parser meets a text made to exhaust it.
 
+use memchr::memchr2;
+
 /// Whether no bracket of `json` is nested deeper than `max`. Says nothing about the rest of the syntax.
 pub(super) fn within(json: &[u8], max: usize) -> bool {
     let mut depth = 0usize;
@@ -24,12 +26,12 @@ pub(super) fn within(json: &[u8], max: usize) -> bool {
 
 /// Where the string that began before `at` has ended; the end of the text when it never does.
 fn after_string(json: &[u8], mut at: usize) -> usize {
-    while let Some(&byte) = json.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some(found) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if json[at] == b'"' {
+            return at + 1;
         }
+        at += 2;
     }
     json.len()
 }

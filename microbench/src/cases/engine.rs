@@ -8,7 +8,7 @@ use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemDone, ItemEnd, Usage};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,15 @@ impl Road {
     /// A road on which `waiting` requests wait when the next batch is formed. If that is more than a burst, all slots are busy.
     fn new(kind: ModelKind, waiting: u32, tenants: u32) -> Self {
         let (burst, calls) = if kind == ModelKind::Array { (waiting.min(BATCH), 1) } else { (1, BATCH) };
-        let config = EngineConfig { kind, max_items: BATCH, max_tokens: u32::MAX, weights: HashMap::new(), dispatch_from: Time::ZERO };
+        let config = EngineConfig {
+            kind,
+            max_items: BATCH,
+            max_tokens: u32::MAX,
+            padded: false,
+            objective: Duration::from_millis(200),
+            weights: Default::default(),
+            dispatch_from: Time::ZERO,
+        };
         let mut road = Self {
             engine: Engine::new(config),
             now: Time::from_millis(10_000),
@@ -160,6 +168,7 @@ impl Road {
             lane: Lane::Interactive,
             tokens_in: 300,
             tokens_out: 0,
+            longest: 300,
             items: 1,
             bytes: 1_300,
             compat: 0,

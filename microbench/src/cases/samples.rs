@@ -67,6 +67,7 @@ fn envelope(n: u64, body: &Bytes) -> Envelope {
         tokens_in: estimate_tokens(body.len()),
         tokens_out: 0,
         items: 1,
+        longest: 0,
         bytes: u32::try_from(body.len()).expect("samples are small"),
         compat: 42,
         ingress: NodeId::parse("ingress-3f9c0a1b").expect("a token"),

@@ -6,10 +6,11 @@
 use super::frames::FrameKey;
 use super::item::{Entry, Item};
 use super::limit::{CallResult, Ended};
+use foldhash::{HashMap, HashSet};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemEnd, Running};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ impl Fleet {
     }
 
     pub(super) fn free_slots(&self, now: Time) -> u32 {
-        let mut keys = HashSet::new();
+        let mut keys = HashSet::default();
         let credits = self.candidates(now).filter(|(worker, credit)| keys.insert(SlotKey::of(worker, credit)));
         credits.map(|(worker, credit)| credit.concurrency.saturating_sub(self.load(worker, credit).calls)).sum()
     }

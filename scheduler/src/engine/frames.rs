@@ -1,10 +1,11 @@
 //! core: which frames still matter here. A frame is acked when nothing in it waits any more.
 
 use super::Action;
+use foldhash::HashSet;
 use shared::broker::ack_wait;
 use shared::clock::Time;
 use shared::domain::Lane;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A stored frame, the same at every redelivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,9 +7,10 @@
 
 use super::item::{Entry, Shape};
 use super::order::Order;
+use foldhash::HashMap;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Service is counted in parts of a token so that weights up to 10,000 divide it.
@@ -45,7 +46,7 @@ pub(super) struct FairQueue {
 }
 
 impl FairQueue {
-    pub(super) fn new(weights: HashMap<Box<str>, u32>) -> Self {
+    pub(super) fn new(weights: std::collections::HashMap<Box<str>, u32>) -> Self {
         Self { lanes: Default::default(), weights: Weights(weights), tokens: 0 }
     }
 
@@ -132,7 +133,7 @@ impl FairQueue {
 
 /// Tenant weights that are not 1.
 #[derive(Debug)]
-pub(super) struct Weights(HashMap<Box<str>, u32>);
+pub(super) struct Weights(std::collections::HashMap<Box<str>, u32>);
 
 impl Weights {
     pub(super) fn of(&self, tenant: &str) -> u32 {

@@ -4,6 +4,7 @@
 //! ends in the middle of never comes out, so that a cut stream cannot look complete.
 
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::{memchr, memchr2};
 use std::borrow::Cow;
 
 /// The largest event, in bytes: far above any token's, far below what would hurt.
@@ -30,7 +31,7 @@ impl Sse {
     /// The data without framing, its lines joined by LF.
     pub(crate) fn data(&self) -> Cow<'_, [u8]> {
         let lines = &self.frame[FIELD.len()..self.frame.len() - 2];
-        if lines.contains(&b'\n') {
+        if memchr(b'\n', lines).is_some() {
             Cow::Owned(lines.split(|b| *b == b'\n').map(|l| l.strip_prefix(FIELD).unwrap_or(l)).collect::<Vec<_>>().join(&b'\n'))
         } else {
             Cow::Borrowed(lines)
@@ -76,7 +77,7 @@ impl Parser {
             self.waiting.advance(usize::from(self.waiting[0] == b'\n'));
             self.after_cr = false;
         }
-        let found = self.waiting[self.scanned..].iter().position(|b| matches!(b, b'\n' | b'\r'));
+        let found = memchr2(b'\n', b'\r', &self.waiting[self.scanned..]);
         let length = found.map_or(self.waiting.len(), |offset| self.scanned + offset);
         if length > EVENT_BYTES_MAX {
             return Err(TooLarge);
@@ -126,7 +127,7 @@ impl Parser {
 
 /// A line's name and value; a comment's name is empty.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
-    match line.iter().position(|b| *b == b':') {
+    match memchr(b':', line) {
         Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
         None => (line, b""),
     }

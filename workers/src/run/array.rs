@@ -18,7 +18,7 @@ pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
         let group = &jobs[range.clone()];
         tokio::select! {
             biased;
-            () = abandoned(group) => bench.executions.all_ended(group.iter().map(|job| (job, Ended::CANCELLED))),
+            () = abandoned(group) => group.iter().for_each(|job| bench.executions.ended(job, Ended::CANCELLED)),
             result = call(bench, group) => match result {
                 Ok(answer) => answer.send(bench, group),
                 Err(error) if error.blame == Blame::MaybeItem && groups.halve(&range) => {}
@@ -107,39 +107,40 @@ async fn embed_in_pieces(bench: &Bench, job: &Job) -> Result<Embedded, BackendEr
 }
 
 impl Answer {
-    /// Each caller gets its own vectors and its share of the tokens.
+    /// Each caller gets its own vectors and its share of the tokens. The call's end is reported first: the accelerator is
+    /// free, and the next batch need not wait for these answers to be written.
     fn send(&self, bench: &Bench, group: &[Job]) {
         let estimates: Vec<u32> = group.iter().map(|job| job.envelope.tokens_in).collect();
         let tokens = self.embedded.prompt_tokens.map_or_else(|| estimates.clone(), |total| apportion(total, &estimates));
+        let answered = |input| Ended::answered(Usage { input, output: 0 });
+        let ended = |(job, tokens): (_, &u32)| if Job::is_cancelled(job) { (job, Ended::CANCELLED) } else { (job, answered(*tokens)) };
+        let acks = bench.executions.report(group.iter().zip(&tokens).map(ended));
+
         let mut vectors = self.embedded.vectors.as_slice();
-        let mut ended = Vec::with_capacity(group.len());
         for (job, tokens) in group.iter().zip(tokens) {
             let (own, rest) = vectors.split_at((job.envelope.items as usize).min(vectors.len()));
             vectors = rest;
-            ended.push((job, self.send_one(bench, job, own, tokens)));
+            if !job.is_cancelled() {
+                self.send_one(bench, job, own, tokens);
+            }
         }
-        bench.executions.all_ended(ended);
+        bench.executions.ack(acks);
     }
 
-    fn send_one(&self, bench: &Bench, job: &Job, vectors: &[Vec<f32>], tokens: u32) -> Ended {
-        if job.cancel.is_cancelled() {
-            return Ended::CANCELLED;
-        }
+    fn send_one(&self, bench: &Bench, job: &Job, vectors: &[Vec<f32>], tokens: u32) {
         let body = respond::embeddings(vectors, job.envelope.encoding, &job.envelope.model, tokens);
-        let usage = Usage { input: tokens, output: 0 };
         let head = ReplyHead {
             backend: bench.backend_name.clone(),
             batch_size: self.batch_size,
             queue_ms: job.queue_ms,
             backend_ms: self.backend_ms,
         };
-        bench.executions.answer(job, head, &body, usage);
-        Ended::answered(usage)
+        bench.executions.answer(job, head, &body, Usage { input: tokens, output: 0 });
     }
 }
 
 fn fail(bench: &Bench, job: &Job, failure: Failure) {
-    if job.cancel.is_cancelled() {
+    if job.is_cancelled() {
         bench.executions.ended(job, Ended::CANCELLED);
     } else {
         bench.executions.fail(job, 0, failure);

@@ -2,6 +2,7 @@
 
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log};
 use crate::backend::{Answer, EventStream, GenerateCall};
+use bytes::Bytes;
 use shared::clock::{self, Time, millis};
 use shared::error::Failure;
 use shared::wire::{ItemEnd, ReplyHead, Usage};
@@ -29,7 +30,12 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
     };
     bench.metrics.called(&bench.model, &bench.backend_name, clock::now().since(started), failed);
     match outcome {
-        Ok(usage) => bench.executions.ended(&job, Ended::answered(usage)),
+        Ok(End::Whole { body, usage, head }) => {
+            let acks = bench.executions.report([(&job, Ended::answered(usage))]); // First: its place is free by now.
+            bench.executions.answer(&job, head, &body, usage);
+            bench.executions.ack(acks);
+        }
+        Ok(End::Streamed(usage)) => bench.executions.ended(&job, Ended::answered(usage)),
         Err(Stop::Cancelled) => bench.executions.ended(&job, Ended { end: ItemEnd::Cancelled, usage: served(&job, sent) }),
         Err(Stop::Failed(failure)) => {
             bench.executions.fail(&job, sent, failure);
@@ -38,7 +44,18 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
     }
 }
 
-async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Result<Usage, Stop> {
+/// How a generation reached its end.
+enum End {
+    /// With the answer yet to be sent.
+    Whole {
+        head: ReplyHead,
+        body: Bytes,
+        usage: Usage,
+    },
+    Streamed(Usage),
+}
+
+async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Result<End, Stop> {
     let envelope = &job.envelope;
     let body = claim::body(bench.broker.as_ref(), envelope, &job.body).await.map_err(Stop::Failed)?;
     let call = GenerateCall {
@@ -55,11 +72,9 @@ async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Re
     match answer {
         Answer::Whole { body, usage } => {
             let usage = usage.unwrap_or(Usage { input: envelope.tokens_in, output: envelope.tokens_out });
-            *sent = 1;
-            bench.executions.answer(job, head(bench, job, started), &body, usage);
-            Ok(usage)
+            Ok(End::Whole { head: head(bench, job, started), body, usage })
         }
-        Answer::Stream(events) => pass_on(bench, job, started, events, sent).await,
+        Answer::Stream(events) => pass_on(bench, job, started, events, sent).await.map(End::Streamed),
     }
 }
 

@@ -61,13 +61,16 @@ impl Executions {
         self.shop.outbox.post(Address::Ingress(job.envelope.ingress.clone()), &ToIngress::Reply(reply), bytes);
     }
 
-    /// The execution has ended, and its answer has been handed over: frees the credit and gives up the delivery.
+    /// The execution has ended, and its answer has been handed over.
     pub(crate) fn ended(&self, job: &Job, ended: Ended) {
-        self.all_ended([(job, ended)]);
+        let acks = self.report([(job, ended)]);
+        self.ack(acks);
     }
 
-    /// The same for several executions: what one owner is to hear of one batch is one message.
-    pub(crate) fn all_ended<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) {
+    /// Executions have ended: frees their places and tells each owner, in one message for each of its batches. Returns the
+    /// deferred lanes' deliveries, which are given up with [`Self::ack`] once the answers have been handed over.
+    pub(crate) fn report<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) -> Vec<AckToken> {
+        let mut acks = Vec::new();
         let mut reports: Vec<(Report, Token, Vec<ItemDone>)> = Vec::with_capacity(1);
         for (job, ended) in jobs {
             let Some(entry) = self.shop.table().end(job.id, job.exec) else { continue };
@@ -78,22 +81,27 @@ impl Executions {
                     None => reports.push((report, entry.model.clone(), vec![item])),
                 }
             }
-            if let Some(token) = entry.ack {
-                self.ack(AckToken(token));
-            }
+            acks.extend(entry.ack.map(AckToken));
         }
         for (Report { scheduler, batch }, model, items) in reports {
             let done = ToScheduler::Done { worker: self.shop.id.clone(), model, batch, items };
             self.shop.outbox.post(Address::Scheduler(scheduler), &done, Bytes::new());
         }
+        acks
     }
 
-    fn ack(&self, token: AckToken) {
+    /// Gives deliveries up as done, after everything that has been said so far.
+    pub(crate) fn ack(&self, tokens: Vec<AckToken>) {
+        if tokens.is_empty() {
+            return;
+        }
         let shop = Arc::clone(&self.shop);
         task::spawn("deferred ack", async move {
-            shop.outbox.flushed().await; // The answer goes first.
-            if let Err(error) = shop.broker.ack_verified(&token).await {
-                tracing::warn!(%error, "a finished delivery was not acked; it may run again");
+            shop.outbox.flushed().await; // The answers go first.
+            for token in tokens {
+                if let Err(error) = shop.broker.ack_verified(&token).await {
+                    tracing::warn!(%error, "a finished delivery was not acked; it may run again");
+                }
             }
         });
     }

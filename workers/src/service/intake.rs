@@ -12,6 +12,7 @@ use shared::entropy;
 use shared::task;
 use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, RefuseReason, ToScheduler, ToWorker, decode};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -130,9 +131,10 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, r
 }
 
 fn execute(shop: Arc<Shop>, bench: Bench, jobs: Vec<Job>) {
+    let leftovers = Leftovers::of(shop, &jobs);
     task::spawn("execution", async move {
+        let _leftovers = leftovers;
         let Some(first) = jobs.first() else { return };
-        let _leftovers = Leftovers { shop, jobs: jobs.iter().map(|job| (job.id, job.exec)).collect() };
         if first.envelope.op.kind() == ModelKind::Array {
             run::array(&bench, jobs).await;
         } else {
@@ -149,11 +151,20 @@ struct Leftovers {
     jobs: Vec<(RequestId, ExecId)>,
 }
 
+impl Leftovers {
+    fn of(shop: Arc<Shop>, jobs: &[Job]) -> Self {
+        shop.executing.fetch_add(1, Ordering::Relaxed);
+        Self { shop, jobs: jobs.iter().map(|job| (job.id, job.exec)).collect() }
+    }
+}
+
 impl Drop for Leftovers {
     fn drop(&mut self) {
         let mut table = self.shop.table();
         for (id, exec) in &self.jobs {
             table.end(*id, *exec);
         }
+        drop(table);
+        self.shop.executing.fetch_sub(1, Ordering::Release);
     }
 }

@@ -3,7 +3,7 @@
 use crate::broker::{Address, Inbox, Listener};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc;
