@@ -5,6 +5,7 @@
 //! every item leaves in exactly one way: accepted by a worker, answered with a failure, or dropped because nobody
 //! waits for it. It does not retry a backend's failure (the worker answers for that) and holds no bodies.
 
+mod batch;
 mod call;
 mod curve;
 mod cut;
@@ -22,11 +23,12 @@ pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
 pub use frames::FrameKey;
 pub use item::Item;
 
-use fleet::{Fleet, Member};
+use batch::{Ended, Member};
+use fleet::Fleet;
 use foldhash::{HashMap, HashMapExt};
 use frames::Frames;
 use item::{Entry, State};
-use limit::{Ended, Limits};
+use limit::Limits;
 use linger::Linger;
 use queue::FairQueue;
 use shared::clock::Time;

@@ -67,6 +67,11 @@ impl Default for Curve {
 }
 
 impl Curve {
+    /// Calls learnt from.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
     /// A call of this class took so many seconds for each token.
     pub(super) fn learn(&mut self, class: Class, cost: f64) {
         self.calls += 1;
@@ -85,6 +90,7 @@ impl Curve {
 
     /// Calls of this class fail: they are taken to cost a multiple, for as long as a memory lasts.
     pub(super) fn condemn(&mut self, class: Class) {
+        self.calls += 1;
         let cost = self.cost(class).or_else(|| self.least()).unwrap_or(1.0) * OUTLIER;
         self.rates.insert(class, Rate { cost, weight: MEMORY, seen: self.calls });
     }

@@ -1,8 +1,8 @@
 //! core: forms the batches: who anchors one, who may join it, which slot takes it, and when a free slot waits a moment.
 
+use super::batch::{Batch, Member, Slot};
 use super::call::{Bounds, Call};
 use super::cut;
-use super::fleet::{Batch, Member, Slot};
 use super::item::{Item, Shape, State};
 use super::{Action, Engine, EngineConfig, INGRESS_SILENT};
 use shared::clock::Time;
@@ -114,7 +114,7 @@ impl Engine {
     /// What the next call may hold, there.
     fn bounds(&self, slot: &Slot) -> Bounds {
         let EngineConfig { max_items: inputs, padded, .. } = self.config;
-        let tokens = self.limits.tokens(&slot.backend, self.batches + 1);
+        let tokens = self.limits.tokens(&slot.backend);
         Bounds { inputs, tokens, bytes: BATCH_BYTES_MAX, padded }
     }
 

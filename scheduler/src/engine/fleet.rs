@@ -3,15 +3,12 @@
 //! A backend's slots are counted here over all its workers (the owner is the only one who dispatches for the model), so
 //! choosing the least loaded is exact and needs no sampling: power-of-two choices answers stale loads, ours are not.
 
-use super::frames::FrameKey;
-use super::item::{Entry, Item};
-use super::limit::{CallResult, Ended};
+use super::batch::{Batch, Ended, Member, Slot, SlotKey};
 use foldhash::{HashMap, HashSet};
 use shared::clock::Time;
-use shared::domain::{BatchId, Lane, NodeId, RequestId};
+use shared::domain::{BatchId, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemEnd, Running};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A worker silent this long gets no more work.
@@ -26,87 +23,10 @@ const UNLISTED_AFTER: Duration = Duration::from_secs(1);
 /// Dispatches that were taken back are remembered in case the accept is merely late.
 const LATE_MAX: usize = 1_024;
 
-/// One item of a dispatched batch.
-#[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) id: RequestId,
-    pub(super) lane: Lane,
-    pub(super) tenant: Arc<str>,
-    pub(super) frame: FrameKey,
-    pub(super) tokens: u64,
-    /// What the tenant was charged.
-    pub(super) cost: u64,
-}
-
-impl Member {
-    pub(super) fn of(entry: &Entry) -> Self {
-        let Item { id, lane, tokens_in, tokens_out, .. } = entry.item;
-        let cost = Item::cost(tokens_in, tokens_out);
-        Self { id, lane, tenant: Arc::clone(&entry.item.tenant), frame: entry.frame, tokens: u64::from(entry.item.tokens()), cost }
-    }
-}
-
-/// Where slots are counted: one place for all workers of a shared backend, else one for each worker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct SlotKey {
-    backend: Box<str>,
-    worker: Option<NodeId>,
-}
-
-impl SlotKey {
-    fn of(worker: &NodeId, credit: &BackendCredit) -> Self {
-        Self { backend: credit.name.clone(), worker: (!credit.shared).then(|| worker.clone()) }
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     calls: u32,
     tokens: u64,
-}
-
-/// A place for one call.
-#[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub(super) worker: NodeId,
-    pub(super) backend: Box<str>,
-    key: SlotKey,
-}
-
-#[derive(Debug)]
-pub(super) struct Batch {
-    slot: Slot,
-    sent: Time,
-    accepted: Option<Time>,
-    members: Vec<Member>,
-    /// Tokens that the backend computes.
-    size: u64,
-    has_answers: bool,
-    has_failures: bool,
-}
-
-impl Batch {
-    pub(super) const fn new(slot: Slot, members: Vec<Member>, size: u64, sent: Time) -> Self {
-        Self { slot, sent, accepted: None, members, size, has_answers: false, has_failures: false }
-    }
-
-    fn note(&mut self, end: ItemEnd) {
-        self.has_answers |= end == ItemEnd::Answered;
-        self.has_failures |= end == ItemEnd::Failed;
-    }
-
-    fn ended(&self, now: Time) -> Ended {
-        let result = match (self.has_answers, self.has_failures) {
-            (true, false) => CallResult::Answered,
-            (false, true) => CallResult::Failed,
-            _ => CallResult::Unclear,
-        };
-        Ended { backend: self.slot.backend.clone(), size: self.size, took: now.since(self.sent), result }
-    }
-
-    fn tokens(&self) -> u64 {
-        self.members.iter().map(|m| m.tokens).sum()
-    }
 }
 
 #[derive(Debug)]

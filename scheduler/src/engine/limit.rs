@@ -6,6 +6,7 @@
 //! size online against a latency objective is Clipper's, NSDI'17). It starts low and doubles (slow start, as in TCP), and
 //! shrinks at once when the objective is missed or a call fails. The configured limit is never exceeded.
 
+use super::batch::{CallResult, Ended};
 use super::curve::{Class, Curve, OCTAVE, class, largest};
 use super::line::Line;
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ const LEAST: f64 = 512.0;
 const CALLS_PER_MOVE: u32 = 8;
 const CALLS_PER_RETREAT: u32 = 2;
 
-/// Of so many batches one is smaller and one may be larger than the limit, to see whether that is better.
+/// Of so many calls one is smaller and one may be larger than the limit, to see whether that is better.
 const PROBE_EVERY: u64 = 8;
 
 /// Sizes at which a token costs so much more are not tried again while that is remembered.
@@ -37,25 +38,6 @@ const FIXED: f64 = 2.0;
 const OVERHEAD: f64 = 256.0;
 const OVERHEAD_LEAST: f64 = 16.0;
 
-/// A call that ended.
-#[derive(Clone, Debug)]
-pub(super) struct Ended {
-    pub(super) backend: Box<str>,
-    /// Tokens that the backend computed.
-    pub(super) size: u64,
-    pub(super) took: Duration,
-    pub(super) result: CallResult,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallResult {
-    Answered,
-    /// Nobody in it had an answer.
-    Failed,
-    /// Its time says nothing: it was repeated in pieces, or nobody waited for its end.
-    Unclear,
-}
-
 /// The limits of a model's backends; as many as its configuration names.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -69,9 +51,9 @@ impl Limits {
         Self { unseen: Limit::new(f64::from(max), objective), backends: HashMap::new() }
     }
 
-    /// Tokens that batch number `batch` may hold.
-    pub(super) fn tokens(&self, backend: &str, batch: u64) -> u64 {
-        self.of(backend).tokens(batch)
+    /// Tokens that the next call there may hold.
+    pub(super) fn tokens(&self, backend: &str) -> u64 {
+        self.of(backend).tokens()
     }
 
     /// What a call costs before its first token, in tokens.
@@ -130,8 +112,8 @@ impl Limit {
         }
     }
 
-    fn tokens(&self, batch: u64) -> u64 {
-        let class = match batch % PROBE_EVERY {
+    fn tokens(&self) -> u64 {
+        let class = match self.curve.calls() % PROBE_EVERY {
             _ if self.is_slow_start => self.class,
             0 => self.class.saturating_sub(1).max(self.least),
             turn if turn == PROBE_EVERY / 2 => self.above(),
@@ -238,14 +220,15 @@ mod tests {
 
     /// Full calls at a backend that takes so many milliseconds for a size.
     fn full_calls(limits: &mut Limits, count: u64, took: impl Fn(f64) -> f64) {
-        for batch in 1..=count {
-            let size = limits.tokens(BACKEND, batch);
+        for _ in 0..count {
+            let size = limits.tokens(BACKEND);
             end(limits, size, took(size as f64), CallResult::Answered);
         }
     }
 
     fn now(limits: &Limits) -> u64 {
-        limits.tokens(BACKEND, 1)
+        let limit = limits.of(BACKEND);
+        largest(limit.class).min(limit.max) as u64
     }
 
     #[test]
@@ -256,7 +239,7 @@ mod tests {
         assert_eq!(now(&limits), 4_096);
         full_calls(&mut limits, 200, |tokens| 5.0 + tokens * 0.001);
         assert_eq!(now(&limits), 16_384);
-        assert!((0..16).all(|batch| limits.tokens(BACKEND, batch) <= 16_384));
+        assert!(limits.tokens(BACKEND) <= 16_384);
         assert_eq!(now(&super::Limits::new(300, Duration::from_millis(200))), 300);
     }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cost;
+mod steps;
 mod tables;
 
 use bench::{Load, Seen, Setting, run};
@@ -61,7 +62,8 @@ fn at_low_load_batches_cost_nothing() {
 fn padding_that_is_not_there_costs_little() {
     let cost = Cost { padded: false, ..Cost::padding(5.0, 0.02) };
     let [right, wrong] = [false, true].map(|padded| run(Setting { padded, ..mixed(Load::Callers(256), cost) }).texts);
-    assert!(wrong >= 0.6 * right, "{wrong:.0} of {right:.0} texts/s");
+    eprintln!("taken to pad: {wrong:.0} texts/s; not: {right:.0}");
+    assert!(wrong >= 0.85 * right, "{wrong:.0} of {right:.0} texts/s");
 }
 
 /// Texts of one length, more than the accelerator can take: only the limit decides.

@@ -2,6 +2,7 @@
 
 use super::bench::{Load, Seen, Setting, run};
 use super::cost::{Cost, Lengths, best_in_arrival_order, bound, in_arrival_order};
+use super::steps::measure;
 use super::{CHANGES, KNEE, LARGE, PADDING, SMALL, limited, minute_of_change, mixed, part_of_best, s};
 use shared::clock::Time;
 
@@ -9,6 +10,7 @@ pub(super) fn print() {
     lengths();
     loads();
     limits();
+    steps();
 }
 
 /// Costs and callers: what is had, in arrival order, and at best.
@@ -69,6 +71,15 @@ fn limits() {
 fn limit(name: &str, cost: &Cost, setting: Setting) {
     let seen = run(setting);
     eprintln!("| {name} | {:.0} | {:.3} | {:.0} |", seen.tokens, part_of_best(&seen, cost), seen.call_p95);
+}
+
+fn steps() {
+    eprintln!("\n| requests waiting | tenants | padded | texts a call | µs of the step that forms one |");
+    eprintln!("|---|---|---|---|---|");
+    for (tenants, padded) in [(1, false), (64, false), (1, true), (64, true)] {
+        let (took, texts) = measure(padded, tenants);
+        eprintln!("| 8,192 | {tenants} | {padded} | {texts:.1} | {took:.0} |");
+    }
 }
 
 fn texts_a_call(seen: &Seen) -> f64 {
