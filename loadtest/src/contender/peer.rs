@@ -1,6 +1,6 @@
 //! edge: other gateways as contenders, at pinned versions, installed below one folder from the registry that has them.
 
-use super::{ContenderError, Running, Stage, free_port, own_folder};
+use super::{ContenderError, Running, Stage, free_port, key, own_folder};
 use crate::child::Child;
 use crate::client::Client;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub const SGLANG_ROUTER: Peer = Peer {
     headers: |_| Vec::new(),
 };
 
-/// One worker, as it comes; its price list is the one in the package, and it asks for no key.
+/// One worker, as it comes; its price list is the one in the package. It insists on a key: the first tenant's.
 pub const LITELLM: Peer = Peer {
     name: "litellm",
     registry: Registry::PyPi,
@@ -70,11 +70,7 @@ pub const LITELLM: Peer = Peer {
     args: |started| {
         words(&format!("--host 127.0.0.1 --port {} --num_workers 1 --telemetry False --config {}", started.port, started.config.display()))
     },
-    environment: &[
-        ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
-        ("LITELLM_LOG", "ERROR"),
-        ("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true"),
-    ],
+    environment: &[("LITELLM_LOCAL_MODEL_COST_MAP", "True"), ("LITELLM_MASTER_KEY", "sk-load-00000")],
     headers: |_| Vec::new(),
 };
 
@@ -180,7 +176,7 @@ impl Peer {
     }
 
     fn client(&self, port: u16, backend: &str) -> Client {
-        let client = Client::new(&format!("http://127.0.0.1:{port}"), "sk-any");
+        let client = Client::new(&format!("http://127.0.0.1:{port}"), &key(0));
         (self.headers)(backend).iter().fold(client, |client, (name, value)| client.with_header(name, value))
     }
 }
@@ -207,6 +203,11 @@ mod tests {
         assert!(!VLLM_ROUTER.is_installed(&home));
         std::fs::write(home.join(STAMP), VLLM_ROUTER.package).unwrap();
         assert!(VLLM_ROUTER.is_installed(&home));
+    }
+
+    #[test]
+    fn litellm_knows_the_first_tenants_key() {
+        assert!(LITELLM.environment.contains(&("LITELLM_MASTER_KEY", key(0).as_str())));
     }
 
     #[test]

@@ -26,6 +26,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls of a sequence model at once: the peers have no such limit, so this one must not be met.
 const CONCURRENCY: usize = 4_096;
 
+/// What would say something else than our arguments.
+const ENVIRONMENT: [&str; 3] = ["TIDEMILL_NATS_URL", "TIDEMILL_DEV_KEY", "TIDEMILL_LOG"];
+
 impl Layout {
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -49,7 +52,9 @@ pub(super) async fn start(layout: Layout, stage: &Stage) -> Result<Running, Cont
     let broker = nats.as_ref().map_or_else(|| "memory".to_owned(), NatsServer::url);
     let start = |role: &str, args: &[&str]| {
         let mut command = Command::new(&stage.tidemill);
-        // The access log is part of what is measured: it goes to a file.
+        // What the developer's shell says must not steer a measurement. The access log is part of what is measured: it goes
+        // to a file.
+        ENVIRONMENT.iter().for_each(|name| _ = command.env_remove(name));
         command.arg(role).args(args).args(["--nats", &broker, "--config"]).arg(&config);
         Child::start_tree(role, command, Path::new(&folder))
     };

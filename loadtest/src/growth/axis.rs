@@ -32,8 +32,11 @@ const CONNECTIONS: usize = 256;
 /// Bytes of a prompt: as in the comparison.
 const PROMPT_BYTES: usize = 400;
 const WARM_UP_SECONDS: f64 = 0.5;
-/// A slow stream's whole time: before it is over the last of them have not all begun.
-const STREAM_WARM_UP_SECONDS: f64 = 2.0;
+/// A slow stream's whole time.
+const STREAM_SECONDS: f64 = 6.0 * backend::SLOW_GAP.as_millis() as f64 / 1e3;
+/// Streams before the count begins. Streams that began together end together: a window of whole streams, opened in the
+/// middle of one, holds as many ends as beginnings. Three leave time for connections that had to be asked for twice.
+const STREAM_WARM_UP: f64 = 3.5;
 
 impl Axis {
     pub const fn values(self) -> &'static [usize] {
@@ -78,7 +81,10 @@ impl Axis {
             Self::Rate => Arrival::Open { rate: at as f64, connections: CONNECTIONS },
             Self::Tenants | Self::Models => Arrival::Closed { callers: CALLERS },
         };
-        let warm_up_seconds = if self == Self::Streams { STREAM_WARM_UP_SECONDS } else { WARM_UP_SECONDS };
+        let (warm_up_seconds, seconds) = match self {
+            Self::Streams => (STREAM_WARM_UP * STREAM_SECONDS, (seconds / STREAM_SECONDS).ceil() * STREAM_SECONDS),
+            Self::Callers | Self::Rate | Self::Tenants | Self::Models => (WARM_UP_SECONDS, seconds),
+        };
         Scenario {
             name: format!("{self}-{at}"),
             about: format!("{at} {}", self.label()),
@@ -125,6 +131,12 @@ mod tests {
         let scenario = Axis::Models.scenario(200, 1.0);
         assert_eq!((scenario.tenants, scenario.mix.len()), (1, 200));
         assert!(matches!(Axis::Rate.scenario(500, 1.0).arrival, Arrival::Open { rate, .. } if (rate - 500.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_window_holds_whole_streams() {
+        let scenario = Axis::Streams.scenario(16, 2.0);
+        assert!((scenario.seconds - 2.4).abs() < 1e-9 && (scenario.warm_up_seconds - 4.2).abs() < 1e-9);
     }
 
     #[test]
