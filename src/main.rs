@@ -17,7 +17,11 @@ fn main() -> ExitCode {
     }
     let command = cli::Cli::parse().command;
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(cli::run(command)),
+        Ok(runtime) => {
+            let code = runtime.block_on(cli::run(command));
+            shared::telemetry::flush_logs();
+            code
+        }
         Err(error) => cli::out::refuse(&format!("the runtime cannot start: {error}")),
     }
 }

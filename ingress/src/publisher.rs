@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use shared::broker::{BrokerError, LaneSubject};
 use shared::domain::{Lane, RequestId, Token};
 use shared::entropy;
-use shared::gather::gather;
+use shared::gather::Gather;
 use shared::wire::{COALESCE_MAX, FrameWriter, Part};
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ struct Load {
 /// Publishes what is queued for one model, until the queue is closed.
 pub(crate) async fn run(road: Arc<Road>, (model, mut queue): Queue) {
     let lane = lane(&road, model);
-    let mut rounds = FuturesUnordered::new();
+    let (mut gather, mut rounds) = (Gather::default(), FuturesUnordered::new());
     let mut ids = Vec::with_capacity(COALESCE_MAX);
     loop {
         tokio::select! {
             Some(()) = rounds.next() => {}
-            taken = gather(&mut queue, &mut ids, COALESCE_MAX), if rounds.len() < ROUNDS_MAX => {
+            taken = gather.round(&mut queue, &mut ids, COALESCE_MAX), if rounds.len() < ROUNDS_MAX => {
                 if taken == 0 {
                     return;
                 }

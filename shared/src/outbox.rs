@@ -2,7 +2,7 @@
 //! round goes into one frame. In process, where a post is a call, there is nothing to wait for.
 
 use crate::broker::{Address, Broker};
-use crate::gather::gather;
+use crate::gather::Gather;
 use crate::task::{self, Guarded};
 use crate::wire::{FrameWriter, Part, encode_one};
 use bytes::Bytes;
@@ -75,7 +75,8 @@ fn call(broker: &dyn Broker, to: &Address, frame: Bytes) {
 
 async fn send_all(broker: Arc<dyn Broker>, mut waiting: mpsc::Receiver<Job>) {
     let mut round = Vec::with_capacity(ROUND_MAX);
-    while gather(&mut waiting, &mut round, ROUND_MAX).await > 0 {
+    let mut gather = Gather::default();
+    while gather.round(&mut waiting, &mut round, ROUND_MAX).await > 0 {
         let mut flushes = Vec::new();
         let posts = round.drain(..).filter_map(|job| match job {
             Job::Post(to, part) => Some((to, part)),

@@ -1,18 +1,30 @@
 //! edge: logs as JSON lines, and the registry that `/metrics` prints. What each role measures is in its own `metrics.rs`.
 
+mod lines;
+
+use lines::Lines;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
 
-/// Sends logs as JSON lines to standard error. `filter` is a tracing directive such as `info` or `warn,ingress=debug`;
+static LINES: Lines = Lines::new();
+
+/// Sends logs as JSON lines to standard error, a few milliseconds late: a process calls [`flush_logs`] before it ends. `filter` is a tracing directive such as `info` or `warn,ingress=debug`;
 /// the environment's `TIDEMILL_LOG` wins.
 pub fn init_logs(filter: &str) {
     let filter = std::env::var("TIDEMILL_LOG").unwrap_or_else(|_| filter.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let layer = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false).with_span_list(false);
-    let started = layer.with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    if started.is_err() {
-        tracing::debug!("logs were already set up");
+    let started = layer.with_env_filter(filter).with_writer(|| &LINES).try_init();
+    match started.map(|()| LINES.write_to(std::io::stderr())) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => eprintln!("the log cannot be written: {error}"),
+        Err(_) => tracing::debug!("logs were already set up"),
     }
+}
+
+/// Waits until everything logged so far has been written.
+pub fn flush_logs() {
+    LINES.flush();
 }
 
 /// The metrics of this process in Prometheus's text format.
