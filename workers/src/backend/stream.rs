@@ -57,17 +57,36 @@ impl EventStream {
         Some(event)
     }
 
+    /// The next event if it has come already with an earlier one. An error ends the stream, as one of [`Self::next`] does.
+    pub fn ready(&mut self) -> Option<Result<Event, BackendError>> {
+        if self.is_done || self.body.is_none() {
+            return None;
+        }
+        let event = self.parsed().transpose()?;
+        if event.is_err() {
+            self.body = None;
+        }
+        Some(event)
+    }
+
     async fn read(&mut self) -> Result<Event, BackendError> {
         loop {
-            match self.parser.next().map_err(|e| classify::malformed(&e))? {
-                Some(Item::Event(event)) => {
-                    self.silent_until = None;
-                    return self.judge(event);
-                }
-                Some(Item::KeepAlive) => self.silent_until = None,
-                None => self.fill().await?,
+            if let Some(event) = self.parsed()? {
+                return Ok(event);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The next event of what has been read.
+    fn parsed(&mut self) -> Result<Option<Event>, BackendError> {
+        while let Some(item) = self.parser.next().map_err(|e| classify::malformed(&e))? {
+            self.silent_until = None;
+            if let Item::Event(event) = item {
+                return self.judge(event).map(Some);
             }
         }
+        Ok(None)
     }
 
     /// Reads one more piece. Only whole events and comments break the silence: a backend that drips bytes is silent.

@@ -1,8 +1,8 @@
-//! loop: one generation: the backend's answer passed on whole, or event by event as it comes.
+//! loop: one generation: the backend's answer passed on whole, or its events as they come.
 
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log};
-use crate::backend::{Answer, EventStream, GenerateCall};
-use bytes::Bytes;
+use crate::backend::{Answer, BackendError, Event, EventStream, GenerateCall};
+use bytes::{Bytes, BytesMut};
 use shared::clock::{self, Time, millis};
 use shared::error::Failure;
 use shared::wire::{ItemEnd, ReplyHead, Usage};
@@ -14,14 +14,24 @@ enum Stop {
     Failed(Failure),
 }
 
+/// Events that came together are sent together up to this size.
+const BURST_BYTES_MAX: usize = 64 * 1024;
+
+/// What of a stream has been sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    parts: u32,
+    events: u32,
+}
+
 /// Runs one request to its end.
 pub(crate) async fn run(bench: &Bench, job: Job) {
     let started = clock::now();
-    let mut sent = 0;
+    let mut progress = Progress::default();
     let outcome = tokio::select! {
         biased;
         () = job.cancel.cancelled() => Err(Stop::Cancelled),
-        outcome = generate(bench, &job, started, &mut sent) => outcome,
+        outcome = generate(bench, &job, started, &mut progress) => outcome,
         () = tokio::time::sleep_until(clock::instant(job.deadline)) => Err(Stop::Failed(deadline_exceeded())),
     };
     let failed = match &outcome {
@@ -36,10 +46,10 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
             bench.executions.ack(acks);
         }
         Ok(End::Streamed(usage)) => bench.executions.ended(&job, Ended::answered(usage)),
-        Err(Stop::Cancelled) => bench.executions.ended(&job, Ended { end: ItemEnd::Cancelled, usage: served(&job, sent) }),
+        Err(Stop::Cancelled) => bench.executions.ended(&job, Ended { end: ItemEnd::Cancelled, usage: served(&job, progress) }),
         Err(Stop::Failed(failure)) => {
-            bench.executions.fail(&job, sent, failure);
-            bench.executions.ended(&job, Ended { end: ItemEnd::Failed, usage: served(&job, sent) });
+            bench.executions.fail(&job, progress.parts, failure);
+            bench.executions.ended(&job, Ended { end: ItemEnd::Failed, usage: served(&job, progress) });
         }
     }
 }
@@ -55,7 +65,7 @@ enum End {
     Streamed(Usage),
 }
 
-async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Result<End, Stop> {
+async fn generate(bench: &Bench, job: &Job, started: Time, progress: &mut Progress) -> Result<End, Stop> {
     let envelope = &job.envelope;
     let body = claim::body(bench.broker.as_ref(), envelope, &job.body).await.map_err(Stop::Failed)?;
     let call = GenerateCall {
@@ -65,38 +75,72 @@ async fn generate(bench: &Bench, job: &Job, started: Time, sent: &mut u32) -> Re
         stream: envelope.stream,
         traceparent: envelope.traceparent.clone(),
     };
-    let answer = bench.backend.generate(call).await.map_err(|error| {
-        log(bench, &error);
-        Stop::Failed(error.failure)
-    })?;
+    let answer = bench.backend.generate(call).await.map_err(|error| stop(bench, error))?;
     match answer {
         Answer::Whole { body, usage } => {
             let usage = usage.unwrap_or(Usage { input: envelope.tokens_in, output: envelope.tokens_out });
             Ok(End::Whole { head: head(bench, job, started), body, usage })
         }
-        Answer::Stream(events) => pass_on(bench, job, started, events, sent).await.map(End::Streamed),
+        Answer::Stream(events) => pass_on(bench, job, started, events, progress).await.map(End::Streamed),
     }
 }
 
-/// Sends each event as one part; what is sent close together shares a frame on the way.
-async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStream, sent: &mut u32) -> Result<Usage, Stop> {
+/// Sends events on as they come. Those that came together go together: one part instead of one for each token.
+async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStream, progress: &mut Progress) -> Result<Usage, Stop> {
     let mut usage = None;
     while let Some(event) = events.next().await {
-        let event = event.map_err(|error| {
-            log(bench, &error);
-            Stop::Failed(error.failure)
-        })?;
-        usage = event.usage.or(usage);
-        let head = (*sent == 0).then(|| head(bench, job, started));
-        *sent += bench.executions.parts(job, *sent, head, event.bytes);
+        let (burst, broken) = match event {
+            Ok(first) => burst(first, &mut events),
+            Err(error) => return Err(stop(bench, error)),
+        };
+        usage = burst.usage.or(usage);
+        let head = (progress.parts == 0).then(|| head(bench, job, started));
+        progress.parts += bench.executions.parts(job, progress.parts, head, burst.bytes);
+        progress.events += burst.events;
+        if let Some(error) = broken {
+            return Err(stop(bench, error));
+        }
     }
-    bench.executions.last_part(job, *sent, usage);
-    Ok(usage.unwrap_or_else(|| served(job, *sent)))
+    bench.executions.last_part(job, progress.parts, usage);
+    Ok(usage.unwrap_or_else(|| served(job, *progress)))
+}
+
+/// Events that came together.
+struct Burst {
+    bytes: Bytes,
+    events: u32,
+    usage: Option<Usage>,
+}
+
+/// `first` and what has come behind it; and the error that ends the stream after them.
+fn burst(first: Event, events: &mut EventStream) -> (Burst, Option<BackendError>) {
+    let (mut bytes, mut count, mut usage, mut broken) = (BytesMut::from(first.bytes), 1, first.usage, None);
+    while bytes.len() < BURST_BYTES_MAX
+        && let Some(next) = events.ready()
+    {
+        match next {
+            Ok(event) => {
+                bytes.extend_from_slice(&event.bytes);
+                count += 1;
+                usage = event.usage.or(usage);
+            }
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        }
+    }
+    (Burst { bytes: bytes.freeze(), events: count, usage }, broken)
+}
+
+fn stop(bench: &Bench, error: BackendError) -> Stop {
+    log(bench, &error);
+    Stop::Failed(error.failure)
 }
 
 /// What a backend that does not say has done so far: an event carries about a token. Nothing sent, nothing served.
-fn served(job: &Job, sent: u32) -> Usage {
-    Usage { input: if sent == 0 { 0 } else { job.envelope.tokens_in }, output: sent }
+fn served(job: &Job, progress: Progress) -> Usage {
+    Usage { input: if progress.events == 0 { 0 } else { job.envelope.tokens_in }, output: progress.events }
 }
 
 fn head(bench: &Bench, job: &Job, started: Time) -> ReplyHead {
