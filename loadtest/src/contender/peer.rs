@@ -39,7 +39,8 @@ struct Started<'a> {
     config: &'a Path,
 }
 
-/// Round robin and quiet logs: the cheapest way to run it in front of one backend.
+/// As it comes, cache-aware policy and logs included, as Tidemill is measured with what its default configuration has on.
+/// With `--policy round_robin`, of no less use before a single backend, it took 62 µs of CPU where its default took 107.
 pub const VLLM_ROUTER: Peer = Peer {
     name: "vllm-router",
     registry: Registry::PyPi,
@@ -87,14 +88,12 @@ pub const PORTKEY: Peer = Peer {
 
 fn router_args(started: &Started<'_>) -> Vec<String> {
     let Started { port, other_port, backend, .. } = started;
-    words(&format!(
-        "--host 127.0.0.1 --port {port} --prometheus-host 127.0.0.1 --prometheus-port {other_port} --policy round_robin --log-level warning --worker-urls {backend}"
-    ))
+    words(&format!("--host 127.0.0.1 --port {port} --prometheus-host 127.0.0.1 --prometheus-port {other_port} --worker-urls {backend}"))
 }
 
 fn sglang_args(started: &Started<'_>) -> Vec<String> {
     let mut args = words("launch");
-    args.extend(router_args(started).into_iter().map(|arg| if arg == "warning" { "warn".to_owned() } else { arg }));
+    args.extend(router_args(started));
     args
 }
 
