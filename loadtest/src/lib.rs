@@ -1,4 +1,4 @@
-//! The load generator's parts, which the end-to-end tests share: an HTTP client, child processes, closed loops of callers.
+//! The load generator: scenarios, contenders, a mock backend, and the parts that the end-to-end tests share.
 //!
 //! Speaks HTTP only and knows nothing of Tidemill's inside, so that it measures any gateway alike.
 

@@ -14,7 +14,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Callers in closed loops against one server.
+    /// Callers in closed loops, or a steady rate, against one server.
     Run(commands::run::Args),
     /// Single-text embeddings: straight at one serialised accelerator, and through Tidemill.
     Batching(commands::batching::Args),
