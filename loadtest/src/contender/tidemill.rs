@@ -73,9 +73,10 @@ fn config_yaml(stage: &Stage) -> String {
     let backend = &stage.backend;
     let mut yaml = String::from("models:\n");
     let mut model = |name: &str, of: &str, kind: &str, concurrency: usize| {
+        let padded = of == backend::PADDED;
         let _ = writeln!(
             yaml,
-            "  - {{ name: {name}, kind: {kind}, backends: [{{ kind: openai, url: \"{backend}/v1\", model: {of}, concurrency: {concurrency} }}] }}"
+            "  - {{ name: {name}, kind: {kind}, batching: {{ padded: {padded} }}, backends: [{{ kind: openai, url: \"{backend}/v1\", model: {of}, concurrency: {concurrency} }}] }}"
         );
     };
     model(backend::CHAT, backend::CHAT, "sequence", CONCURRENCY);
