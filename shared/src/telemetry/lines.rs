@@ -83,7 +83,7 @@ impl Lines {
     fn collect(&self, into: &mut Vec<u8>) {
         let mut state = self.lock();
         let mut looks = 0;
-        while !(state.hurry && !state.waiting.is_empty()) {
+        while !state.hurry || state.waiting.is_empty() {
             if looks == LOOKS {
                 state = self.sleep(state);
                 looks = 0;

@@ -5,6 +5,8 @@ use crate::broker::limits::PAYLOAD_BYTES_MAX;
 use crate::broker::{Address, BrokerError, Inbox};
 use crate::domain::NodeId;
 use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 fn node(name: &str) -> NodeId {
@@ -59,6 +61,22 @@ pub(super) async fn every_listener_hears(pair: Pair) {
         assert_eq!(hear_of(&mut one, "every").await, text);
         assert_eq!(hear_of(&mut other, "every").await, text);
     }
+}
+
+pub(super) async fn an_attached_listener_is_called_in_order_until_it_is_let_go(pair: Pair) {
+    let at = Address::Worker(node("attached"));
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    let tell = sender.clone();
+    let attached = pair.other.attach(&at, Arc::new(move |frame| drop(tell.send(frame)))).await.expect("a place");
+    for n in 0..1_000 {
+        pair.one.post(&at, Bytes::from(format!("{n}"))).await.expect("posted");
+    }
+    for n in 0..1_000 {
+        assert_eq!(timeout(SOON, heard.recv()).await.expect("called in time").expect("an open end"), format!("{n}"));
+    }
+    drop((attached, sender));
+    assert_eq!(timeout(SOON, heard.recv()).await.expect("let go in time"), None);
+    assert_eq!(pair.one.post(&at, Bytes::from_static(b"unheard")).await, Ok(()));
 }
 
 pub(super) async fn a_post_over_the_limit_is_too_large(pair: Pair) {

@@ -14,11 +14,14 @@ const WAITING_MAX: usize = 65_536;
 
 type Key = u64;
 
+/// Shared, so that a post calls them without holding the lock.
+type Listeners = Arc<[(Key, Listener)]>;
+
 /// Who listens where. Cheap to clone; clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Posts {
     /// Read-mostly: listeners come and go with roles and processes, posts come with every message.
-    listeners: Arc<RwLock<HashMap<Address, Arc<[(Key, Listener)]>>>>,
+    listeners: Arc<RwLock<HashMap<Address, Listeners>>>,
     keys: Arc<AtomicU64>,
 }
 
@@ -56,7 +59,7 @@ impl Posts {
         MemoryInbox { receiver, _place: self.attach(at, Arc::new(listener)) }
     }
 
-    fn change(&self, at: &Address, change: impl FnOnce(&[(Key, Listener)]) -> Arc<[(Key, Listener)]>) {
+    fn change(&self, at: &Address, change: impl FnOnce(&[(Key, Listener)]) -> Listeners) {
         let mut listeners = self.listeners.write().unwrap_or_else(PoisonError::into_inner);
         let changed = change(listeners.get(at).map_or(&[], |all| all.as_ref()));
         let before = if changed.is_empty() { listeners.remove(at) } else { listeners.insert(at.clone(), changed) };
