@@ -3,7 +3,7 @@
 use crate::harness::{Mill, StreamEnd, chat, chat_stream, embed, prompt, read_stream, tag};
 use futures::future::join_all;
 use loadtest::client::{Client, Opened};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const EMBED: &str = "/v1/embeddings";
@@ -68,6 +68,20 @@ async fn a_fault_before_the_first_byte_of_a_stream_is_a_plain_error() {
             Opened::Refused(answer) => assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text()),
         }
     }
+}
+
+/// Words of a stream that a backend writes in one go: several times what may wait for a caller.
+const FLOOD_WORDS: u32 = 8_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_backend_that_writes_faster_than_anybody_reads_is_no_fault_of_the_caller() {
+    let mill = Mill::up().start().await;
+    let body = json!({ "model": "chat", "stream": true, "max_tokens": FLOOD_WORDS, "messages": [{ "role": "user", "content": "flood" }] });
+    let Opened::Events(events) = mill.client().stream(CHAT, body.to_string()).await.expect("an answer") else {
+        panic!("no stream was opened");
+    };
+    let streamed = read_stream(events).await;
+    assert_eq!(streamed.end, StreamEnd::Done, "after {} bytes", streamed.text.len());
 }
 
 /// One poisoned input among these many.

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use shared::clock::{self, Time, millis};
 use shared::error::Failure;
 use shared::wire::{ItemEnd, ReplyHead, Usage};
+use std::time::Duration;
 
 /// Why a generation did not reach its end.
 enum Stop {
@@ -15,7 +16,12 @@ enum Stop {
 }
 
 /// Events that came together are sent together up to this size.
-const BURST_BYTES_MAX: usize = 64 * 1024;
+const BURST_BYTES_MAX: usize = 32 * 1024;
+
+/// A stream is passed on at no more than this in a millisecond. No model writes so fast; a server that has the whole answer
+/// does, and would overflow the buffer of a caller who reads as fast as anybody can.
+const PACE_BYTES: usize = 32 * 1024;
+const PACE: Duration = Duration::from_millis(1);
 
 /// What of a stream has been sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,7 +93,7 @@ async fn generate(bench: &Bench, job: &Job, started: Time, progress: &mut Progre
 
 /// Sends events on as they come. Those that came together go together: one part instead of one for each token.
 async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStream, progress: &mut Progress) -> Result<Usage, Stop> {
-    let mut usage = None;
+    let (mut usage, mut pace) = (None, Pace::default());
     while let Some(event) = events.next().await {
         let (burst, broken) = match event {
             Ok(first) => burst(first, &mut events),
@@ -95,14 +101,36 @@ async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStrea
         };
         usage = burst.usage.or(usage);
         let head = (progress.parts == 0).then(|| head(bench, job, started));
+        let bytes = burst.bytes.len();
         progress.parts += bench.executions.parts(job, progress.parts, head, burst.bytes);
         progress.events += burst.events;
         if let Some(error) = broken {
             return Err(stop(bench, error));
         }
+        pace.keep(bytes).await;
     }
     bench.executions.last_part(job, progress.parts, usage);
     Ok(usage.unwrap_or_else(|| served(job, *progress)))
+}
+
+/// How much has been sent since when.
+#[derive(Default)]
+struct Pace {
+    since: Time,
+    bytes: usize,
+}
+
+impl Pace {
+    async fn keep(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes < PACE_BYTES {
+            return;
+        }
+        if clock::now().since(self.since) < PACE {
+            tokio::time::sleep(PACE).await;
+        }
+        *self = Self { since: clock::now(), bytes: 0 };
+    }
 }
 
 /// Events that came together.
