@@ -17,7 +17,6 @@ mod entry;
 mod exchange;
 mod gate;
 mod headers;
-mod inbox;
 #[doc(hidden)]
 pub mod measured;
 mod metrics;

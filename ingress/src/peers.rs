@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use shared::clock::Time;
 use shared::domain::NodeId;
-use shared::wire::{Heartbeat, decode};
+use shared::hear::messages;
+use shared::wire::Heartbeat;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,10 +21,7 @@ pub(crate) struct Peers(Mutex<HashMap<NodeId, Time>>);
 impl Peers {
     /// Takes in a frame of heartbeats.
     pub(crate) fn hear_frame(&self, frame: &Bytes, now: Time) {
-        match decode(frame) {
-            Ok(parts) => parts.iter().filter_map(|part| part.decode().ok()).for_each(|beat| self.hear(beat, now)),
-            Err(error) => tracing::warn!(%error, "a heartbeat was not understood"),
-        }
+        messages(frame).into_iter().for_each(|(beat, _)| self.hear(beat, now));
     }
 
     fn hear(&self, beat: Heartbeat, now: Time) {

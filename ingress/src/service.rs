@@ -7,12 +7,13 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::road::{Queue, Road};
 use crate::server::Server;
-use crate::{inbox, publisher, pulse, routes};
+use crate::{publisher, pulse, routes};
 use bytes::Bytes;
 use prometheus::Registry;
 use shared::broker::{Address, Attached, Broker, BrokerError};
 use shared::config::Config;
 use shared::domain::NodeId;
+use shared::hear::messages;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::Heartbeat;
@@ -64,7 +65,7 @@ impl Ingress {
         let peers = Arc::new(Peers::default());
         let (replies, beats) = (Arc::clone(&road), Arc::clone(&peers));
         let ears = [
-            broker.attach(&Address::Ingress(id), Arc::new(move |frame| inbox::hear(&replies, &frame))).await?,
+            broker.attach(&Address::Ingress(id), Arc::new(move |frame| replies.hear(messages(&frame)))).await?,
             broker.attach(&Address::Heartbeats, Arc::new(move |frame| beats.hear_frame(&frame, clock::now()))).await?,
         ];
         let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();

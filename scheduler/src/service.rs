@@ -10,9 +10,10 @@ use shared::broker::{Address, Attached, Broker, BrokerError, Bucket, LEASE_TTL};
 use shared::clock::{self, Time};
 use shared::config::{Config, Model};
 use shared::domain::{NodeId, Token};
+use shared::hear::messages;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{BadFrame, Cancel, Heartbeat, Part, ToScheduler, decode};
+use shared::wire::{Cancel, Heartbeat, ToScheduler};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,19 +128,11 @@ impl Desk {
 
     /// Takes in a frame that was posted to `at`.
     fn hear(&self, at: &Address, frame: &Bytes) {
-        let heard = decode(frame).and_then(|parts| parts.iter().try_for_each(|part| self.hear_part(at, part)));
-        if let Err(error) = heard {
-            tracing::warn!(%error, "a message cannot be read");
-        }
-    }
-
-    fn hear_part(&self, at: &Address, part: &Part) -> Result<(), BadFrame> {
         match at {
-            Address::Heartbeats => self.hear_heartbeat(part.decode()?),
-            Address::Cancels => self.hear_cancel(part.decode()?),
-            _ => self.hear_worker(part.decode()?),
+            Address::Heartbeats => messages(frame).into_iter().for_each(|(heartbeat, _)| self.hear_heartbeat(heartbeat)),
+            Address::Cancels => messages(frame).into_iter().for_each(|(cancel, _)| self.hear_cancel(cancel)),
+            _ => messages(frame).into_iter().for_each(|(message, _)| self.hear_worker(message)),
         }
-        Ok(())
     }
 
     fn hear_heartbeat(&self, heartbeat: Heartbeat) {
@@ -275,5 +268,24 @@ async fn hand_over(office: &Office, owned: Owned) {
     office.metrics.of_model(&owned.model.name).owns(false);
     if let Err(error) = office.broker.record_delete(Bucket::Leases, owned.model.token.as_str(), owned.lease.revision).await {
         tracing::debug!(%error, model = %owned.model.name, "the lease was not released; it will run out");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::wire::{FrameWriter, Part};
+
+    #[test]
+    fn a_message_that_cannot_be_read_takes_no_other_with_it() {
+        let (me, other, model) = (NodeId::parse("me").unwrap(), NodeId::parse("other").unwrap(), Token::of_model("m"));
+        let desk = Desk::new(me);
+        let mut frame = FrameWriter::new();
+        frame.push(&Part::encode(&"from a newer release", Bytes::new()));
+        frame.push(&Part::encode(&Heartbeat::Scheduler { id: other, owns: vec![model.clone()] }, Bytes::new()));
+        let sought = || desk.with(|state| state.peers.plan(clock::now(), std::slice::from_ref(&model), &HashSet::new()).seek);
+        assert_eq!(sought(), std::slice::from_ref(&model));
+        desk.hear(&Address::Heartbeats, &frame.take());
+        assert!(sought().is_empty(), "its owner was heard");
     }
 }

@@ -8,6 +8,7 @@ pub mod domain;
 pub mod entropy;
 pub mod error;
 pub mod gather;
+pub mod hear;
 pub mod outbox;
 pub mod task;
 pub mod telemetry;

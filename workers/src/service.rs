@@ -10,14 +10,14 @@ use crate::metrics::Metrics;
 use crate::table::Table;
 use bytes::Bytes;
 use intake::{Intake, Served};
-use serde::de::DeserializeOwned;
 use shared::broker::{ACK_WAIT_DEFERRED, AckToken, Address, Attached, Broker, BrokerError};
 use shared::clock;
 use shared::config::{Config, Model};
 use shared::domain::{NodeId, Token};
+use shared::hear::messages;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{BackendCredit, BadFrame, Cancel, Heartbeat, Held, ModelCredit, ToIngress, decode};
+use shared::wire::{BackendCredit, Cancel, Heartbeat, Held, ModelCredit, ToIngress};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,26 +141,19 @@ fn chosen<'a>(config: &'a Config, names: Option<&[String]>) -> Result<Vec<&'a Mo
 }
 
 fn hear_cancels(shop: &Shop, frame: &Bytes) {
-    for Cancel { ids, exec } in messages(frame) {
+    for (Cancel { ids, exec }, _) in messages(frame) {
         shop.table().cancel(clock::now(), &ids, exec);
     }
 }
 
 fn hear_heartbeats(shop: &Shop, frame: &Bytes) {
-    for heartbeat in messages(frame) {
+    for (heartbeat, _) in messages(frame) {
         match heartbeat {
             Heartbeat::Ingress { id } => shop.table().ingress_seen(clock::now(), id),
             Heartbeat::Probe { .. } => announce(shop),
             Heartbeat::Worker { .. } | Heartbeat::Scheduler { .. } | Heartbeat::Leaving { .. } => {}
         }
     }
-}
-
-/// The messages of a frame that can be read; the others are left out.
-fn messages<T: DeserializeOwned>(frame: &Bytes) -> Vec<T> {
-    let unread = |error: BadFrame| tracing::warn!(%error, "a message cannot be read");
-    let parts = decode(frame).map_err(unread).unwrap_or_default();
-    parts.iter().filter_map(|part| part.decode().map_err(unread).ok()).collect()
 }
 
 async fn announce_credit(shop: Arc<Shop>) {

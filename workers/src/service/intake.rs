@@ -9,8 +9,9 @@ use shared::broker::Address;
 use shared::clock;
 use shared::domain::{ExecId, ModelKind, NodeId, RequestId};
 use shared::entropy;
+use shared::hear::messages;
 use shared::task;
-use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, RefuseReason, ToScheduler, ToWorker, decode};
+use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, RefuseReason, ToScheduler, ToWorker};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,16 +34,8 @@ impl Intake {
     }
 
     pub(super) fn hear(&self, frame: &Bytes) {
-        match decode(frame) {
-            Ok(parts) => parts.iter().for_each(|part| self.take(part)),
-            Err(error) => tracing::warn!(%error, "a dispatch cannot be read"),
-        }
-    }
-
-    fn take(&self, part: &Part) {
-        match part.decode() {
-            Ok(ToWorker::Dispatch(dispatch)) => self.dispatched(dispatch, &part.body),
-            Err(error) => tracing::warn!(%error, "a dispatch cannot be read"),
+        for (ToWorker::Dispatch(dispatch), body) in messages(frame) {
+            self.dispatched(dispatch, &body);
         }
     }
 
