@@ -1,12 +1,14 @@
 //! edge: the configuration file's shape (YAML), and its conversion into [`Config`] with errors that name file, line and key.
 
-use super::{Backend, Batching, Config, Limits, Model, Nats, SandboxConfig, Secret, Target, Tenant};
-use crate::domain::{ModelKind, Token};
+mod models;
+mod tenants;
+
+use super::{Config, Limits, Nats};
+use models::FileModel;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use tenants::FileTenant;
 
 /// Why a configuration is refused: where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,66 +32,9 @@ struct FileRoot {
     tenants: Vec<FileTenant>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileModel {
-    name: Spanned<String>,
-    kind: ModelKind,
-    #[serde(default)]
-    batching: Option<Spanned<Batching>>,
-    backends: Spanned<Vec<FileBackend>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileBackend {
-    kind: Spanned<FileBackendKind>,
-    name: Option<Spanned<String>>,
-    url: Option<Spanned<String>>,
-    model: Option<String>,
-    key: Option<Spanned<String>>,
-    concurrency: Option<u32>,
-    tokens_max: Option<u32>,
-    #[serde(default)]
-    per_worker: bool,
-    timeout_ms: Option<u64>,
-    sandbox: Option<Spanned<SandboxConfig>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FileBackendKind {
-    Openai,
-    Sandbox,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileTenant {
-    name: Spanned<String>,
-    #[serde(default = "one")]
-    weight: u32,
-    #[serde(default)]
-    keys: Vec<Spanned<String>>,
-}
-
-const fn one() -> u32 {
-    1
-}
-
 const DEFAULT_PORT: u16 = 8080;
-/// Calls at once to a backend of sequences that does not say: modest for a server that batches continuously.
-const SEQUENCE_CONCURRENCY: u32 = 64;
-/// An array backend is one accelerator until the file says otherwise: unbounded calls in flight halve the gain of batching.
-const ARRAY_CONCURRENCY: u32 = 1;
-const TOKENS_MAX: u32 = 1 << 20;
 /// A body is held in memory whole, and places in it are told in 32 bits.
 const BODY_BYTES_CEILING: usize = 1 << 30;
-const BACKEND_TIMEOUT_MS: u64 = 120_000;
-/// Bounds of what every replica holds in memory and every metric may be labelled with.
-const MODELS_MAX: usize = 1_000;
-const TENANTS_MAX: usize = 100_000;
-const BACKENDS_MAX: usize = 64;
 
 /// Parses and checks a configuration; `file` names it in errors.
 ///
@@ -164,24 +109,6 @@ impl Reader<'_> {
         Ok(limits)
     }
 
-    fn models(&self, files: Vec<FileModel>, warnings: &mut Vec<String>) -> Result<Vec<Model>, ConfigError> {
-        let mut names = HashSet::new();
-        let mut models = Vec::with_capacity(files.len());
-        for file in files {
-            let name = self.name(&file.name, "models[].name")?;
-            if !names.insert(name.clone()) {
-                return Err(self.at(&file.name, format!("models[].name: `{name}` is there twice")));
-            }
-            if models.len() == MODELS_MAX {
-                return Err(self.at(&file.name, format!("models: more than {MODELS_MAX}")));
-            }
-            let batching = self.batching(file.batching)?;
-            let backends = self.backends(&name, file.kind, file.backends, warnings)?;
-            models.push(Model { token: Token::of_model(&name), name, kind: file.kind, batching, backends });
-        }
-        Ok(models)
-    }
-
     /// Names show in headers, logs and metric labels: visible, and short.
     fn name(&self, name: &Spanned<String>, key: &str) -> Result<String, ConfigError> {
         let text = &name.value;
@@ -189,145 +116,6 @@ impl Reader<'_> {
             return Err(self.at(name, format!("{key}: use 1 to 128 visible ASCII characters, without spaces")));
         }
         Ok(text.clone())
-    }
-
-    fn batching(&self, file: Option<Spanned<Batching>>) -> Result<Batching, ConfigError> {
-        let Some(file) = file else { return Ok(Batching::default()) };
-        let Batching { max_items, max_tokens, objective_ms, .. } = file.value;
-        if max_items == 0 || max_items > 2_048 {
-            return Err(self.at(&file, "batching.max_items: from 1 to 2048"));
-        }
-        if max_tokens == 0 || objective_ms == 0 {
-            return Err(self.at(&file, "batching.max_tokens and batching.objective_ms must be above zero"));
-        }
-        Ok(file.value)
-    }
-
-    fn backends(
-        &self,
-        model: &str,
-        kind: ModelKind,
-        files: Spanned<Vec<FileBackend>>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<Backend>, ConfigError> {
-        if files.value.is_empty() || files.value.len() > BACKENDS_MAX {
-            return Err(self.at(&files, format!("backends: from 1 to {BACKENDS_MAX} for model `{model}`")));
-        }
-        let mut names = HashSet::new();
-        let mut backends = Vec::with_capacity(files.value.len());
-        for (index, file) in files.value.into_iter().enumerate() {
-            let backend = self.backend(model, kind, index, &file, warnings)?;
-            if !names.insert(backend.name.clone()) {
-                return Err(self.at(&file.kind, format!("backends[].name: `{}` is there twice for model `{model}`", backend.name)));
-            }
-            backends.push(backend);
-        }
-        Ok(backends)
-    }
-
-    fn backend(
-        &self,
-        model: &str,
-        kind: ModelKind,
-        index: usize,
-        file: &FileBackend,
-        warnings: &mut Vec<String>,
-    ) -> Result<Backend, ConfigError> {
-        let target = match file.kind.value {
-            FileBackendKind::Openai => self.openai(model, file, warnings)?,
-            FileBackendKind::Sandbox => self.sandbox(file)?,
-        };
-        let default_name = match file.kind.value {
-            FileBackendKind::Openai => format!("openai-{index}"),
-            FileBackendKind::Sandbox => format!("sandbox-{index}"),
-        };
-        let name = match &file.name {
-            Some(name) => self.name(name, "backends[].name")?,
-            None => default_name,
-        };
-        let default_concurrency = if kind == ModelKind::Array { ARRAY_CONCURRENCY } else { SEQUENCE_CONCURRENCY };
-        let concurrency = file.concurrency.unwrap_or(default_concurrency);
-        let tokens_max = file.tokens_max.unwrap_or(TOKENS_MAX);
-        let timeout_ms = file.timeout_ms.unwrap_or(BACKEND_TIMEOUT_MS);
-        if concurrency == 0 || tokens_max == 0 || timeout_ms == 0 {
-            return Err(self.at(&file.kind, "backends[]: concurrency, tokens_max and timeout_ms must be above zero"));
-        }
-        let timeout = Duration::from_millis(timeout_ms);
-        Ok(Backend { name, target, concurrency, tokens_max, per_worker: file.per_worker, timeout })
-    }
-
-    fn openai(&self, model: &str, file: &FileBackend, warnings: &mut Vec<String>) -> Result<Target, ConfigError> {
-        if let Some(sandbox) = &file.sandbox {
-            return Err(self.at(sandbox, "backends[].sandbox: only for kind: sandbox"));
-        }
-        let Some(url) = &file.url else {
-            return Err(self.at(&file.kind, "backends[].url: kind openai needs one, such as http://127.0.0.1:9000/v1"));
-        };
-        let text = url.value.trim_end_matches('/');
-        if !(text.starts_with("http://") || text.starts_with("https://")) || text.contains(['?', '#', '@', ' ']) {
-            return Err(self.at(url, "backends[].url: use http:// or https://, without a query, a fragment or credentials"));
-        }
-        let key = match &file.key {
-            Some(reference) => {
-                if Secret::is_literal(&reference.value) {
-                    warnings.push(literal_key(&format!("a backend of model `{model}`")));
-                }
-                Some(Secret::resolve(&reference.value).map_err(|e| self.at(reference, format!("backends[].key: {e}")))?)
-            }
-            None => None,
-        };
-        Ok(Target::OpenAi { url: text.to_owned(), model: file.model.clone().unwrap_or_else(|| model.to_owned()), key })
-    }
-
-    fn sandbox(&self, file: &FileBackend) -> Result<Target, ConfigError> {
-        let foreign = [(&file.url, "url"), (&file.key, "key")].into_iter().find_map(|(value, key)| value.as_ref().map(|v| (v, key)));
-        if let Some((value, key)) = foreign {
-            return Err(self.at(value, format!("backends[].{key}: only for kind: openai")));
-        }
-        let Some(sandbox) = &file.sandbox else { return Ok(Target::Sandbox(SandboxConfig::default())) };
-        let config = &sandbox.value;
-        let spans = [config.a_ms, config.b_ms, config.padded_token_ms, config.first_token_ms, config.token_ms];
-        if !spans.iter().all(|ms| ms.is_finite() && (0.0..=600_000.0).contains(ms)) {
-            return Err(self.at(sandbox, "sandbox: times are from 0 to 600000 milliseconds"));
-        }
-        if config.dimensions == 0 || config.dimensions > 8_192 {
-            return Err(self.at(sandbox, "sandbox.dimensions: from 1 to 8192"));
-        }
-        if !config.faults.iter().all(|f| (0.0..=1.0).contains(&f.rate)) || config.faults.iter().map(|f| f.rate).sum::<f64>() > 1.0 {
-            return Err(self.at(sandbox, "sandbox.faults[].rate: each from 0 to 1, together at most 1"));
-        }
-        Ok(Target::Sandbox(config.clone()))
-    }
-
-    fn tenants(&self, files: &[FileTenant], warnings: &mut Vec<String>) -> Result<Vec<Tenant>, ConfigError> {
-        let mut names = HashSet::new();
-        let mut keys_seen = HashSet::new();
-        let mut tenants = Vec::with_capacity(files.len());
-        for file in files {
-            let name = self.name(&file.name, "tenants[].name")?;
-            if !names.insert(name.clone()) {
-                return Err(self.at(&file.name, format!("tenants[].name: `{name}` is there twice")));
-            }
-            if tenants.len() == TENANTS_MAX {
-                return Err(self.at(&file.name, format!("tenants: more than {TENANTS_MAX}")));
-            }
-            if file.weight == 0 || file.weight > 10_000 {
-                return Err(self.at(&file.name, format!("tenants[].weight of `{name}`: from 1 to 10000")));
-            }
-            let mut keys = Vec::with_capacity(file.keys.len());
-            for reference in &file.keys {
-                let key = Secret::resolve(&reference.value).map_err(|e| self.at(reference, format!("tenants[].keys of `{name}`: {e}")))?;
-                if !keys_seen.insert(key.expose().to_owned()) {
-                    return Err(self.at(reference, format!("tenants[].keys of `{name}`: this key is there twice")));
-                }
-                if Secret::is_literal(&reference.value) {
-                    warnings.push(literal_key(&format!("tenant `{name}`")));
-                }
-                keys.push(key);
-            }
-            tenants.push(Tenant { name, weight: file.weight, keys });
-        }
-        Ok(tenants)
     }
 }
 
