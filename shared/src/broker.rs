@@ -1,8 +1,7 @@
 //! core: the broker port, the narrow waist between the roles and what carries their messages.
 //!
 //! Two edges implement it: [`nats`] (JetStream) and [`memory`] (in process). Both pass [`contract`], and a behaviour
-//! that is not in the contract may not be relied on. The deferred lanes' results and the watched configuration join the
-//! port with their first users.
+//! that is not in the contract may not be relied on. The deferred lanes' results join the port with their first users.
 
 #[doc(hidden)]
 pub mod contract;
@@ -81,6 +80,52 @@ pub struct Stored {
 pub enum Bucket {
     /// Entries vanish [`LEASE_TTL`] after their last write.
     Leases,
+    /// Tenants, roles and keys. They stay until deleted, can be followed, and the last [`HISTORY`] writes of each are kept.
+    Identity,
+}
+
+/// Writes of one record that are kept where a bucket keeps any: what an operator may look back on.
+pub const HISTORY: usize = 16;
+
+/// An append-only log, in order, of bounded size and age: the oldest goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Journal {
+    /// What each model call used: the truth of money. Its topics are tenants.
+    Usage,
+    /// What was changed by whom. Nobody can delete from it.
+    Audit,
+}
+
+/// What can be read in order, from the past on into what is still to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// The present state of each record, then every write and deletion. Only of a bucket whose records stay.
+    Records(Bucket),
+    /// The entries of one topic, or of all.
+    Journal(Journal, Option<Token>),
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    Start,
+    /// With what was stored at this time or later, as time since 1970. Journals only.
+    Time(Duration),
+}
+
+/// One entry of a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The record's key, or the entry's topic.
+    pub key: Box<str>,
+    /// `None`: the record was deleted.
+    pub value: Option<Bytes>,
+    /// Position in the journal, or the record's revision. Grows from entry to entry.
+    pub sequence: u64,
+    /// When it was stored, by the broker's clock, since 1970.
+    pub stored: Duration,
+    /// Whether another was behind it when it was sent.
+    pub more: bool,
 }
 
 /// How long a lease outlives its last renewal.
@@ -186,6 +231,15 @@ pub trait Broker: Send + Sync + 'static {
     /// Reads the latest write, from its leader: what was written is read.
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError>;
 
+    /// Adds an entry to a journal, under a topic. The same `message_id` within two minutes is stored once. Returns its position.
+    ///
+    /// # Errors
+    /// `TooLarge`, or `Unavailable` after at most 5 s (then append again with the same id).
+    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError>;
+
+    /// Begins to read a feed.
+    async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError>;
+
     /// Stores a blob under a new key. It is deleted by its user, or by age (2 h).
     async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError>;
 
@@ -212,6 +266,18 @@ pub trait Puller: Send {
     async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
         Ok((0, 0))
     }
+}
+
+/// The reader of a feed, at a place of its own.
+#[async_trait]
+pub trait Follower: Send {
+    /// The next entry. `None`: the broker has said within `wait` (or a second more) that there is none, so the reader is
+    /// alive and has seen everything. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Unavailable`: no word from the broker; call again, nothing is missed. `Gone`: what was followed has been made anew:
+    /// forget what was read, and follow again.
+    async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError>;
 }
 
 /// What is called with the frames posted to one address.

@@ -5,6 +5,7 @@
 
 mod acks;
 mod blobs;
+mod feeds;
 mod lanes;
 mod posts;
 mod records;
@@ -76,6 +77,12 @@ const CHECKS: &[Check] = checks![
     records::a_deleted_record_can_be_made_again,
     records::a_lease_expires_and_its_revisions_keep_growing,
     records::one_of_many_creators_wins,
+    feeds::a_topic_is_read_in_order_and_by_everybody,
+    feeds::the_same_entry_is_appended_once,
+    feeds::a_reader_hears_what_is_appended_later,
+    feeds::a_reader_may_begin_at_a_time,
+    feeds::all_topics_are_read_in_order,
+    feeds::followed_records_begin_with_their_present_state,
     blobs::a_blob_is_read_as_it_was_written,
     blobs::a_missing_blob_is_none,
 ];

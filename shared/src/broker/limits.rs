@@ -13,6 +13,12 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// How long a blob lives if its user does not delete it: longer than any deadline, so that only the forgotten are swept.
 pub const BLOB_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
 
+/// How long what a call used is remembered: a month's budget, and two more to look back on.
+pub const USAGE_AGE_MAX: Duration = Duration::from_secs(93 * 24 * 3_600);
+
+/// How long changes are remembered: a year, and the month in which somebody asks about it.
+pub const AUDIT_AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3_600);
+
 /// What one lane holds at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
@@ -33,6 +39,8 @@ pub struct Limits {
     pub deferred: LaneLimits,
     /// Bytes of all blobs together.
     pub blob_bytes_max: usize,
+    /// Bytes of each journal; past it the oldest entries go.
+    pub journal_bytes_max: usize,
 }
 
 impl Limits {
@@ -60,6 +68,7 @@ impl Default for Limits {
                 age_max: Duration::from_secs(7 * 24 * 3_600),
             },
             blob_bytes_max: 1024 * 1024 * 1024,
+            journal_bytes_max: 1024 * 1024 * 1024,
         }
     }
 }

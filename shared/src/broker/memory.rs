@@ -5,22 +5,26 @@
 //! asynchronous lock and cannot be held by a task that was cancelled.
 
 mod blobs;
+mod feeds;
+mod journals;
 mod lane;
 mod posts;
 mod recent;
 mod records;
 
 use self::blobs::Blobs;
+use self::feeds::MemoryFollower;
+use self::journals::Journals;
 use self::lane::LaneQueue;
 use self::posts::Posts;
 use self::records::Records;
 use super::limits::{Limits, PAYLOAD_BYTES_MAX};
 use super::{
-    AckToken, Address, Attached, Broker, BrokerError, Bucket, Delivery, Inbox, LaneFilter, LaneSubject, Listener, Puller, Record, Stored,
-    ack_wait,
+    AckToken, Address, Attached, Broker, BrokerError, Bucket, Delivery, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Listener,
+    Puller, Record, Since, Stored, ack_wait,
 };
 use crate::clock;
-use crate::domain::Lane;
+use crate::domain::{Lane, Token};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +43,7 @@ struct Shared {
     lanes: [Mutex<LaneQueue>; Lane::ALL.len()],
     posts: Posts,
     records: Mutex<Records>,
+    journals: Mutex<Journals>,
     blobs: Mutex<Blobs>,
 }
 
@@ -54,6 +59,7 @@ impl MemoryBroker {
             lanes,
             posts: Posts::default(),
             records: Mutex::default(),
+            journals: Mutex::default(),
             blobs: Mutex::new(Blobs::new(limits.blob_bytes_max)),
         };
         Arc::new(Self { shared: Arc::new(shared) })
@@ -139,19 +145,30 @@ impl Broker for MemoryBroker {
     }
 
     async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
-        lock(&self.shared.records).create(clock::now(), bucket, key, value)
+        lock(&self.shared.records).create((clock::now(), clock::unix()), bucket, key, value)
     }
 
     async fn record_update(&self, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
-        lock(&self.shared.records).update(clock::now(), bucket, key, value, revision)
+        lock(&self.shared.records).update((clock::now(), clock::unix()), bucket, key, value, revision)
     }
 
     async fn record_delete(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
-        lock(&self.shared.records).delete(clock::now(), bucket, key, revision)
+        lock(&self.shared.records).delete((clock::now(), clock::unix()), bucket, key, revision)
     }
 
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
-        Ok(lock(&self.shared.records).get(clock::now(), bucket, key))
+        Ok(lock(&self.shared.records).get((clock::now(), clock::unix()), bucket, key))
+    }
+
+    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+        if entry.len() > PAYLOAD_BYTES_MAX {
+            return Err(BrokerError::TooLarge);
+        }
+        Ok(lock(&self.shared.journals).of(journal).append(clock::now(), clock::unix(), topic, message_id, entry))
+    }
+
+    async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
+        Ok(Box::new(MemoryFollower::open(self.shared.clone(), feed.clone(), since)))
     }
 
     async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {

@@ -1,4 +1,4 @@
-//! edge: the broker on NATS: lanes, leases and blobs in JetStream, everything that may be lost over core NATS.
+//! edge: the broker on NATS: lanes, records, journals and blobs in JetStream, everything that may be lost over core NATS.
 //!
 //! Every call is bounded in time, and every stream is made when it is missing: a server that restarts takes the
 //! interactive lane with it, and the roles carry on over a new incarnation of it.
@@ -6,6 +6,7 @@
 mod blobs;
 pub mod child;
 mod fault;
+mod feeds;
 mod lanes;
 mod link;
 mod posts;
@@ -21,8 +22,10 @@ use self::link::{Link, bounded};
 use self::puller::NatsPuller;
 use self::streams::{StreamId, Streams};
 use super::limits::Limits;
-use super::{AckToken, Address, Broker, BrokerError, Bucket, Inbox, LaneFilter, LaneSubject, Puller, Record, Stored};
-use crate::domain::Lane;
+use super::{
+    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Stored,
+};
+use crate::domain::Token;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -52,7 +55,7 @@ impl NatsBroker {
     /// holds one of our streams with other settings.
     pub async fn connect(url: &str, options: Options) -> Result<Arc<Self>, BrokerError> {
         let streams = Arc::new(Streams::new(Link::open(url).await?, options));
-        for stream in Lane::ALL.map(StreamId::Lane).into_iter().chain([StreamId::Leases, StreamId::Blobs]) {
+        for stream in StreamId::ALL {
             settled(&streams, stream).await?;
         }
         Ok(Arc::new(Self { streams }))
@@ -120,6 +123,14 @@ impl Broker for NatsBroker {
 
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
         records::get(&self.streams, bucket, key).await
+    }
+
+    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+        feeds::append(&self.streams, journal, topic, message_id, &entry).await
+    }
+
+    async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
+        Ok(Box::new(feeds::NatsFollower::open(self.streams.clone(), feed.clone(), since).await?))
     }
 
     async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {

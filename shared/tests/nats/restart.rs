@@ -2,8 +2,10 @@
 
 use super::{SOON, bytes, connect, filter, pull_one, raw, start_in, subject};
 use shared::broker::nats::child::NatsServer;
-use shared::broker::{Address, Broker, BrokerError, Bucket};
+use shared::broker::{Address, Broker, BrokerError, Bucket, Feed, Journal, Since};
 use shared::domain::Lane::{Async, Interactive};
+use shared::domain::Token;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -51,6 +53,33 @@ async fn a_reader_that_waits_is_woken_by_what_comes_after_the_restart() {
     };
     let (delivery, _server) = tokio::join!(pull_one(&mut puller), restart);
     assert_eq!(&delivery.frame[..], b"late");
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_where_it_was_after_the_restart() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let port = server.port();
+    let broker = connect(&server).await;
+    let topic = Token::parse("t").unwrap();
+    let mut follower = broker.follow(&Feed::Journal(Journal::Audit, None), Since::Start).await.unwrap();
+    broker.append(Journal::Audit, &topic, "1", bytes("before")).await.unwrap();
+    let first = follower.next(SOON).await.unwrap().expect("the first entry");
+
+    server.kill().await;
+    assert!(matches!(follower.next(Duration::from_millis(100)).await, Err(BrokerError::Unavailable(_))), "silence is not \"nothing new\"");
+    let _server = start_in(&folder, Some(port)).await;
+    broker.append(Journal::Audit, &topic, "2", bytes("after")).await.unwrap();
+    let second = async {
+        loop {
+            if let Ok(Some(entry)) = follower.next(SOON).await {
+                return entry;
+            }
+        }
+    };
+    let second = timeout(SOON, second).await.expect("it goes on");
+    assert_eq!((first.value, second.value), (Some(bytes("before")), Some(bytes("after"))));
+    assert!(second.sequence > first.sequence);
 }
 
 #[tokio::test]

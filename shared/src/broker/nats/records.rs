@@ -15,16 +15,22 @@ use bytes::Bytes;
 const OPERATION_HEADER: &str = "KV-Operation";
 const DELETED: &str = "DEL";
 
-const fn stream(bucket: Bucket) -> StreamId {
+pub(super) const fn stream(bucket: Bucket) -> StreamId {
     match bucket {
         Bucket::Leases => StreamId::Leases,
+        Bucket::Identity => StreamId::Identity,
+    }
+}
+
+pub(super) const fn prefix(bucket: Bucket) -> &'static str {
+    match bucket {
+        Bucket::Leases => "$KV.tidemill_leases.",
+        Bucket::Identity => "$KV.tidemill_identity.",
     }
 }
 
 fn subject(bucket: Bucket, key: &str) -> Subject {
-    match bucket {
-        Bucket::Leases => format!("$KV.tidemill_leases.{key}").into(),
-    }
+    format!("{}{key}", prefix(bucket)).into()
 }
 
 pub(super) async fn create(streams: &Streams, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
@@ -87,5 +93,9 @@ async fn last(streams: &Streams, bucket: Bucket, key: &str) -> Result<Option<Str
 }
 
 fn is_deleted(message: &StreamMessage) -> bool {
-    message.headers.get(OPERATION_HEADER).is_some_and(|operation| operation.as_str() == DELETED)
+    marks_deletion(&message.headers)
+}
+
+pub(super) fn marks_deletion(headers: &HeaderMap) -> bool {
+    headers.get(OPERATION_HEADER).is_some_and(|operation| operation.as_str() == DELETED)
 }

@@ -6,8 +6,8 @@
 use super::fault::Fault;
 use super::link::{Link, bounded, repeat};
 use super::{BrokerError, Options};
-use crate::broker::LEASE_TTL;
-use crate::broker::limits::{BLOB_AGE_MAX, DUPLICATE_WINDOW, LaneLimits};
+use crate::broker::limits::{AUDIT_AGE_MAX, BLOB_AGE_MAX, DUPLICATE_WINDOW, LaneLimits, USAGE_AGE_MAX};
+use crate::broker::{HISTORY, Journal, LEASE_TTL};
 use crate::clock::{self, Time};
 use crate::domain::Lane;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -27,16 +27,30 @@ pub(super) enum StreamId {
     Lane(Lane),
     Leases,
     Blobs,
+    Identity,
+    Journal(Journal),
 }
 
 impl StreamId {
-    const COUNT: usize = 5;
+    pub(super) const ALL: [Self; 8] = [
+        Self::Lane(Lane::Interactive),
+        Self::Lane(Lane::Async),
+        Self::Lane(Lane::Bulk),
+        Self::Leases,
+        Self::Blobs,
+        Self::Identity,
+        Self::Journal(Journal::Usage),
+        Self::Journal(Journal::Audit),
+    ];
 
     const fn index(self) -> usize {
         match self {
             Self::Lane(lane) => lane.index(),
             Self::Leases => 3,
             Self::Blobs => 4,
+            Self::Identity => 5,
+            Self::Journal(Journal::Usage) => 6,
+            Self::Journal(Journal::Audit) => 7,
         }
     }
 
@@ -48,6 +62,9 @@ impl StreamId {
             // A key-value bucket to NATS's own tools.
             Self::Leases => "KV_tidemill_leases",
             Self::Blobs => "tidemill_blobs",
+            Self::Identity => "KV_tidemill_identity",
+            Self::Journal(Journal::Usage) => "tidemill_usage",
+            Self::Journal(Journal::Audit) => "tidemill_audit",
         }
     }
 
@@ -58,6 +75,9 @@ impl StreamId {
             Self::Lane(Lane::Bulk) => "q.b.>",
             Self::Leases => "$KV.tidemill_leases.>",
             Self::Blobs => "o.>",
+            Self::Identity => "$KV.tidemill_identity.>",
+            Self::Journal(Journal::Usage) => "u.*",
+            Self::Journal(Journal::Audit) => "a.*",
         }
     }
 
@@ -67,12 +87,14 @@ impl StreamId {
             Self::Lane(lane) => lane_config(lane, limits.lane(lane)),
             Self::Leases => leases_config(),
             Self::Blobs => blobs_config(limits.blob_bytes_max),
+            Self::Identity => identity_config(),
+            Self::Journal(journal) => journal_config(journal, limits.journal_bytes_max),
         };
         Config {
             name: self.name().into(),
             subjects: vec![self.subjects().into()],
-            // Never the oldest: on a work queue that would lose accepted work in silence.
-            discard: DiscardPolicy::New,
+            // The oldest goes from a journal only: on a work queue that would lose accepted work in silence.
+            discard: if matches!(self, Self::Journal(_)) { DiscardPolicy::Old } else { DiscardPolicy::New },
             num_replicas: replicas,
             // A direct read may be answered by a replica that is behind: what was written must be read.
             allow_direct: false,
@@ -121,6 +143,32 @@ fn blobs_config(bytes_max: usize) -> Config {
     }
 }
 
+fn identity_config() -> Config {
+    Config {
+        storage: StorageType::File,
+        max_messages_per_subject: signed(HISTORY),
+        max_messages: -1,
+        max_bytes: 512 * 1024 * 1024,
+        duplicate_window: DUPLICATE_WINDOW,
+        ..Config::default()
+    }
+}
+
+fn journal_config(journal: Journal, bytes_max: usize) -> Config {
+    let is_audit = journal == Journal::Audit;
+    Config {
+        storage: StorageType::File,
+        max_messages_per_subject: -1,
+        max_messages: -1,
+        max_bytes: signed(bytes_max),
+        max_age: if is_audit { AUDIT_AGE_MAX } else { USAGE_AGE_MAX },
+        duplicate_window: DUPLICATE_WINDOW,
+        deny_delete: is_audit,
+        deny_purge: is_audit,
+        ..Config::default()
+    }
+}
+
 fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -138,7 +186,7 @@ pub(super) struct Streams {
     pub(super) link: Link,
     options: Options,
     /// A lock for the pointer only; who waits for the server waits at the cell, together.
-    known: [Mutex<Known>; StreamId::COUNT],
+    known: [Mutex<Known>; StreamId::ALL.len()],
 }
 
 #[derive(Clone, Debug, Default)]
@@ -240,6 +288,8 @@ fn differences(wanted: &Config, found: &Config) -> Vec<String> {
     compare("max_bytes", text(&found.max_bytes), text(&wanted.max_bytes));
     compare("max_age", text(&found.max_age), text(&wanted.max_age));
     compare("duplicate_window", text(&found.duplicate_window), text(&wanted.duplicate_window));
+    compare("deny_delete", text(&found.deny_delete), text(&wanted.deny_delete));
+    compare("deny_purge", text(&found.deny_purge), text(&wanted.deny_purge));
     compare("allow_direct", text(&found.allow_direct), text(&wanted.allow_direct));
     // More copies than we would make are the operator's good right.
     let replicas = found.num_replicas.min(wanted.num_replicas);
@@ -270,10 +320,9 @@ mod tests {
 
     #[test]
     fn every_stream_has_its_own_place_and_name() {
-        let all =
-            [StreamId::Lane(Lane::Interactive), StreamId::Lane(Lane::Async), StreamId::Lane(Lane::Bulk), StreamId::Leases, StreamId::Blobs];
-        let places: std::collections::BTreeSet<_> = all.iter().map(|id| id.index()).collect();
-        let names: std::collections::BTreeSet<_> = all.iter().map(|id| id.name()).collect();
-        assert_eq!((places.len(), names.len()), (StreamId::COUNT, StreamId::COUNT));
+        let places: Vec<_> = StreamId::ALL.iter().map(|id| id.index()).collect();
+        assert_eq!(places, (0..StreamId::ALL.len()).collect::<Vec<_>>());
+        let names: std::collections::BTreeSet<_> = StreamId::ALL.iter().map(|id| id.name()).collect();
+        assert_eq!(names.len(), StreamId::ALL.len());
     }
 }

@@ -1,0 +1,226 @@
+//! edge: journals, and the reading of feeds: an ephemeral pull consumer for each reader, made again from where it was.
+//!
+//! Pull requests and not pushed messages, because the server ends each with a word: a reader that hears nothing knows
+//! whether there was nothing, or nobody.
+
+use super::fault::Fault;
+use super::link::bounded;
+use super::records;
+use super::streams::{Incarnation, StreamId, Streams};
+use crate::broker::{BrokerError, Entry, Feed, Follower, Journal, Since};
+use crate::clock::{self, Time};
+use crate::domain::Token;
+use crate::entropy;
+use async_nats::datetime::from_nanos;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, IntoConsumerConfig, pull};
+use async_nats::jetstream::{Message, message};
+use async_nats::{HeaderMap, StatusCode, Subject, Subscriber};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout_at;
+
+/// Entries asked for at once.
+const BATCH: usize = 256;
+
+/// The server ends a pull request itself; this much later its word was lost.
+const WORD_LOST: Duration = Duration::from_secs(1);
+
+/// A consumer whose reader has gone is deleted by the server.
+const INACTIVE_MAX: Duration = Duration::from_secs(60);
+
+const fn letter(journal: Journal) -> &'static str {
+    match journal {
+        Journal::Usage => "u",
+        Journal::Audit => "a",
+    }
+}
+
+pub(super) async fn append(
+    streams: &Streams,
+    journal: Journal,
+    topic: &Token,
+    message_id: &str,
+    entry: &Bytes,
+) -> Result<u64, BrokerError> {
+    let subject = Subject::from(format!("{}.{topic}", letter(journal)));
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, message_id);
+    let attempt = |_| streams.link.store(subject.clone(), headers.clone(), entry.clone());
+    Ok(streams.using(StreamId::Journal(journal), Fault::may_pass, attempt).await?.sequence)
+}
+
+pub(super) struct NatsFollower {
+    streams: Arc<Streams>,
+    feed: Feed,
+    since: Since,
+    /// The stream that is read, and the last sequence that came.
+    epoch: u64,
+    last: u64,
+    bound: Option<Bound>,
+}
+
+struct Bound {
+    there: Incarnation,
+    name: String,
+    inbox: Subject,
+    subscription: Subscriber,
+    /// Entries the server may still send unasked, and when it will have said that there are no more.
+    open: usize,
+    until: Time,
+}
+
+/// What the server sent.
+enum Word {
+    Entry(Entry),
+    /// The request has ended and there was nothing more.
+    Nothing,
+    /// The consumer is not there any more.
+    Lost,
+}
+
+impl NatsFollower {
+    pub(super) async fn open(streams: Arc<Streams>, feed: Feed, since: Since) -> Result<Self, BrokerError> {
+        let mut follower = Self { streams, feed, since, epoch: 0, last: 0, bound: None };
+        bounded(follower.bind()).await?;
+        Ok(follower)
+    }
+
+    const fn stream(&self) -> StreamId {
+        match &self.feed {
+            Feed::Records(bucket) => records::stream(*bucket),
+            Feed::Journal(journal, _) => StreamId::Journal(*journal),
+        }
+    }
+
+    /// Makes sure that a consumer of ours is there, on this connection, in the stream that was read before.
+    async fn bind(&mut self) -> Result<(), Fault> {
+        let there = self.streams.incarnation(self.stream()).await?;
+        if self.epoch == 0 {
+            self.epoch = there.epoch;
+        }
+        if self.epoch != there.epoch {
+            return Err(Fault::Final(BrokerError::Gone));
+        }
+        if self.bound.as_ref().is_none_or(|bound| bound.there != there) {
+            self.bound = Some(self.subscribe(there).await?);
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, there: Incarnation) -> Result<Bound, Fault> {
+        let (stream, name) = (self.stream().name(), entropy::node_id("feed").to_string());
+        let config = pull::Config {
+            name: Some(name.clone()),
+            filter_subject: self.filter(),
+            deliver_policy: self.place(),
+            ack_policy: AckPolicy::None,
+            inactive_threshold: INACTIVE_MAX,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        }
+        .into_consumer_config();
+        let operation = format!("CONSUMER.CREATE.{stream}.{name}.{}", config.filter_subject);
+        self.streams.link.api::<Info>(operation, json!({ "stream_name": stream, "config": config }).to_string()).await?;
+        let client = self.streams.link.client();
+        let inbox: Subject = client.new_inbox().into();
+        let subscription = client.subscribe(inbox.clone()).await.map_err(|error| Fault::Unknown(error.to_string()))?;
+        Ok(Bound { there, name, inbox, subscription, open: 0, until: Time::ZERO })
+    }
+
+    fn filter(&self) -> String {
+        match &self.feed {
+            Feed::Records(bucket) => format!("{}>", records::prefix(*bucket)),
+            Feed::Journal(journal, topic) => format!("{}.{}", letter(*journal), topic.as_ref().map_or("*", Token::as_str)),
+        }
+    }
+
+    fn place(&self) -> DeliverPolicy {
+        match (self.last, &self.feed, self.since) {
+            (0, Feed::Records(_), _) => DeliverPolicy::LastPerSubject,
+            (0, _, Since::Start) => DeliverPolicy::All,
+            (0, _, Since::Time(time)) => match from_nanos(time.as_nanos().cast_signed()) {
+                Ok(start_time) => DeliverPolicy::ByStartTime { start_time },
+                // Later than any clock says.
+                Err(_) => DeliverPolicy::New,
+            },
+            (last, ..) => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+        }
+    }
+
+    /// Leaves a request open at the server, if none is.
+    async fn request(&mut self, wait: Duration) -> Result<(), Fault> {
+        let stream = self.stream().name();
+        let Some(bound) = self.bound.as_mut().filter(|bound| bound.open == 0) else { return Ok(()) };
+        let request = json!({ "batch": BATCH, "expires": wait.max(Duration::from_millis(1)).as_nanos() }).to_string();
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", bound.name);
+        self.streams.link.client().publish_with_reply(subject, bound.inbox.clone(), request.into()).await?;
+        bound.open = BATCH;
+        bound.until = clock::now() + wait;
+        Ok(())
+    }
+
+    /// The server's next word. A silent server is a lost one.
+    async fn listen(&mut self) -> Word {
+        let Some(bound) = &mut self.bound else { return Word::Lost };
+        loop {
+            let heard = timeout_at(clock::instant(bound.until + WORD_LOST), bound.subscription.next()).await;
+            let Ok(Some(message)) = heard else { return Word::Lost };
+            match message.status {
+                None | Some(StatusCode::OK) => bound.open = bound.open.saturating_sub(1),
+                Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
+                    bound.open = 0;
+                    return Word::Nothing;
+                }
+                Some(_) => return Word::Lost,
+            }
+            let context = self.streams.link.context().clone();
+            if let Some(entry) = entry(&self.feed, Message { message, context }) {
+                return Word::Entry(entry);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Follower for NatsFollower {
+    async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError> {
+        bounded(self.bind()).await?;
+        bounded(self.request(wait)).await?;
+        match self.listen().await {
+            Word::Entry(entry) => {
+                self.last = entry.sequence;
+                Ok(Some(entry))
+            }
+            Word::Nothing => Ok(None),
+            Word::Lost => {
+                self.bound = None;
+                self.streams.forget(self.stream());
+                Err(BrokerError::Unavailable("the reader's consumer does not answer".into()))
+            }
+        }
+    }
+}
+
+/// A message as an entry; nothing where it is not one of JetStream's.
+fn entry(feed: &Feed, message: Message) -> Option<Entry> {
+    let info = message.info().ok()?;
+    let (sequence, stored, more) = (info.stream_sequence, stored(&info), info.pending > 0);
+    let deleted = message.headers.as_ref().is_some_and(records::marks_deletion);
+    let subject = message.subject.as_str();
+    let key = match feed {
+        Feed::Records(bucket) => subject.strip_prefix(records::prefix(*bucket))?,
+        Feed::Journal(..) => subject.split_once('.')?.1,
+    };
+    let key = key.into();
+    Some(Entry { key, value: (!deleted).then_some(message.message.payload), sequence, stored, more })
+}
+
+fn stored(info: &message::Info<'_>) -> Duration {
+    Duration::from_nanos(u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0))
+}
