@@ -271,8 +271,8 @@ pub trait Puller: Send {
 /// The reader of a feed, at a place of its own.
 #[async_trait]
 pub trait Follower: Send {
-    /// The next entry. `None`: the broker has said within `wait` (or a second more) that there is none, so the reader is
-    /// alive and has seen everything. Cancel-safe.
+    /// The next entry. `None`: none has come within `wait`, and the broker has said so, at the latest when the longest wait
+    /// that was asked for is over (and a second more): the reader is alive and has seen everything. Cancel-safe.
     ///
     /// # Errors
     /// `Unavailable`: no word from the broker; call again, nothing is missed. `Gone`: what was followed has been made anew:

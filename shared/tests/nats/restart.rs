@@ -64,7 +64,7 @@ async fn a_follower_goes_on_where_it_was_after_the_restart() {
     let topic = Token::parse("t").unwrap();
     let mut follower = broker.follow(&Feed::Journal(Journal::Audit, None), Since::Start).await.unwrap();
     broker.append(Journal::Audit, &topic, "1", bytes("before")).await.unwrap();
-    let first = follower.next(SOON).await.unwrap().expect("the first entry");
+    let first = follower.next(Duration::from_millis(500)).await.unwrap().expect("the first entry");
 
     server.kill().await;
     assert!(matches!(follower.next(Duration::from_millis(100)).await, Err(BrokerError::Unavailable(_))), "silence is not \"nothing new\"");

@@ -22,7 +22,8 @@ use futures::StreamExt;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout_at;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 /// Entries asked for at once.
 const BATCH: usize = 256;
@@ -61,6 +62,7 @@ pub(super) struct NatsFollower {
     /// The stream that is read, and the last sequence that came.
     epoch: u64,
     last: u64,
+    changes: watch::Receiver<u64>,
     bound: Option<Bound>,
 }
 
@@ -81,11 +83,14 @@ enum Word {
     Nothing,
     /// The consumer is not there any more.
     Lost,
+    /// The connection was made anew: what was asked over the old one is forgotten.
+    Reconnected,
 }
 
 impl NatsFollower {
     pub(super) async fn open(streams: Arc<Streams>, feed: Feed, since: Since) -> Result<Self, BrokerError> {
-        let mut follower = Self { streams, feed, since, epoch: 0, last: 0, bound: None };
+        let changes = streams.link.changes();
+        let mut follower = Self { streams, feed, since, epoch: 0, last: 0, changes, bound: None };
         bounded(follower.bind()).await?;
         Ok(follower)
     }
@@ -166,11 +171,20 @@ impl NatsFollower {
     }
 
     /// The server's next word. A silent server is a lost one.
-    async fn listen(&mut self) -> Word {
+    async fn listen(&mut self, wait: Duration) -> Word {
         let Some(bound) = &mut self.bound else { return Word::Lost };
+        let patience = clock::now() + wait;
         loop {
-            let heard = timeout_at(clock::instant(bound.until + WORD_LOST), bound.subscription.next()).await;
-            let Ok(Some(message)) = heard else { return Word::Lost };
+            let message = tokio::select! {
+                message = bound.subscription.next() => message,
+                _ = self.changes.changed() => return Word::Reconnected,
+                () = sleep_until(clock::instant(bound.until + WORD_LOST)) => None,
+                // An earlier call, with more patience, has left a request open that is still good.
+                () = sleep_until(clock::instant(patience)), if patience < bound.until => {
+                    return if self.streams.link.is_connected() { Word::Nothing } else { Word::Lost };
+                }
+            };
+            let Some(message) = message else { return Word::Lost };
             match message.status {
                 None | Some(StatusCode::OK) => bound.open = bound.open.saturating_sub(1),
                 Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
@@ -190,18 +204,21 @@ impl NatsFollower {
 #[async_trait]
 impl Follower for NatsFollower {
     async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError> {
-        bounded(self.bind()).await?;
-        bounded(self.request(wait)).await?;
-        match self.listen().await {
-            Word::Entry(entry) => {
-                self.last = entry.sequence;
-                Ok(Some(entry))
-            }
-            Word::Nothing => Ok(None),
-            Word::Lost => {
-                self.bound = None;
-                self.streams.forget(self.stream());
-                Err(BrokerError::Unavailable("the reader's consumer does not answer".into()))
+        loop {
+            bounded(self.bind()).await?;
+            bounded(self.request(wait)).await?;
+            match self.listen(wait).await {
+                Word::Entry(entry) => {
+                    self.last = entry.sequence;
+                    return Ok(Some(entry));
+                }
+                Word::Nothing => return Ok(None),
+                Word::Reconnected => {}
+                Word::Lost => {
+                    self.bound = None;
+                    self.streams.forget(self.stream());
+                    return Err(BrokerError::Unavailable("the reader's consumer does not answer".into()));
+                }
             }
         }
     }
