@@ -1,12 +1,15 @@
 //! core: the configuration, checked: what the roles are given. The shape of the file is in `config/file.rs`.
 
 mod file;
+mod identity;
 mod secret;
 
 pub use file::{ConfigError, parse};
+pub use identity::{PepperConfig, Tenant, TenantKey};
 pub use secret::Secret;
 
 use crate::domain::{ModelKind, Token};
+use crate::identity::Role;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +21,10 @@ pub struct Config {
     pub nats: Option<Nats>,
     pub limits: Limits,
     pub models: Vec<Model>,
+    pub roles: Vec<Role>,
     pub tenants: Vec<Tenant>,
+    /// `None`: no keys are issued, and none that were are accepted.
+    pub peppers: Option<PepperConfig>,
     /// What the operator should know and need not mend, such as a key written into the file.
     #[serde(skip)]
     pub warnings: Vec<String>,
@@ -222,14 +228,6 @@ pub enum Fault {
     WrongCount,
     /// Ends a stream after a few tokens without `[DONE]`.
     PartialStream,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Tenant {
-    pub name: String,
-    /// Share of a contended model, relative to the other tenants'.
-    pub weight: u32,
-    pub keys: Vec<Secret>,
 }
 
 impl Config {

@@ -91,6 +91,17 @@ pub enum Operation {
 }
 
 impl Operation {
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Embeddings];
+
+    /// Its name in the configuration and in scopes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
     /// The path below `/v1` of this operation, here and at an OpenAI-compatible backend.
     pub const fn path(self) -> &'static str {
         match self {

@@ -43,6 +43,11 @@ codes! {
     OperationNotSupported = "operation_not_supported", 400, "invalid_request_error";
     MissingApiKey = "missing_api_key", 401, "authentication_error";
     InvalidApiKey = "invalid_api_key", 401, "authentication_error";
+    KeyExpired = "key_expired", 401, "authentication_error";
+    KeyBlocked = "key_blocked", 401, "authentication_error";
+    InvalidToken = "invalid_token", 401, "authentication_error";
+    TokenExpired = "token_expired", 401, "authentication_error";
+    PermissionDenied = "permission_denied", 403, "permission_error";
     ModelNotFound = "model_not_found", 404, "not_found_error";
     NotFound = "not_found", 404, "not_found_error";
     MethodNotAllowed = "method_not_allowed", 405, "invalid_request_error";
@@ -55,6 +60,7 @@ codes! {
     Overloaded = "overloaded", 503, "service_unavailable_error";
     Draining = "draining", 503, "service_unavailable_error";
     BrokerUnavailable = "broker_unavailable", 503, "service_unavailable_error";
+    IssuerUnavailable = "issuer_unavailable", 503, "service_unavailable_error";
     DeadlineExceeded = "deadline_exceeded", 504, "timeout_error";
     // The backend.
     /// The backend called the request itself wrong (400, 413, 422): the caller can mend it.

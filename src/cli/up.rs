@@ -79,13 +79,13 @@ fn made_up_key() -> String {
 fn add_dev_tenant(config: &mut Config, key: &str) -> Result<(), Failed> {
     let key = Secret::literal(key).map_err(|error| Failed::refused(format!("--dev-key: {error}")))?;
     let tenants = &config.tenants;
-    if tenants.iter().any(|tenant| tenant.keys.contains(&key)) {
+    if tenants.iter().any(|tenant| tenant.keys.iter().any(|known| known.secret == key)) {
         return Err(Failed::refused("--dev-key: the file gives this key to a tenant already; choose another"));
     }
     if tenants.iter().any(|tenant| tenant.name == DEV_TENANT) {
         return Err(Failed::refused("--dev-key: the file has a tenant `dev` already; give it the key there"));
     }
-    config.tenants.push(Tenant { name: DEV_TENANT.into(), weight: 1, keys: vec![key] });
+    config.tenants.push(Tenant::unlimited(DEV_TENANT, key));
     Ok(())
 }
 

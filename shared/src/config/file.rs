@@ -1,9 +1,12 @@
 //! edge: the configuration file's shape (YAML), and its conversion into [`Config`] with errors that name file, line and key.
 
+mod identity;
 mod models;
 mod tenants;
 
 use super::{Config, Limits, Nats};
+use crate::identity::{Role, check_name};
+use identity::FilePeppers;
 use models::FileModel;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -29,7 +32,10 @@ struct FileRoot {
     #[serde(default)]
     models: Vec<FileModel>,
     #[serde(default)]
+    roles: Vec<Spanned<Role>>,
+    #[serde(default)]
     tenants: Vec<FileTenant>,
+    peppers: Option<Spanned<FilePeppers>>,
 }
 
 const DEFAULT_PORT: u16 = 8080;
@@ -75,9 +81,11 @@ impl Reader<'_> {
         let nats = self.nats(root.nats)?;
         let limits = self.limits(root.limits)?;
         let models = self.models(root.models, &mut warnings)?;
-        let tenants = self.tenants(&root.tenants, &mut warnings)?;
+        let roles = self.roles(root.roles)?;
+        let tenants = self.tenants(root.tenants, &roles, &mut warnings)?;
+        let peppers = self.peppers(root.peppers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        Ok(Config { listen, nats, limits, models, tenants, warnings })
+        Ok(Config { listen, nats, limits, models, roles, tenants, peppers, warnings })
     }
 
     fn nats(&self, file: Option<Spanned<Nats>>) -> Result<Option<Nats>, ConfigError> {
@@ -109,13 +117,9 @@ impl Reader<'_> {
         Ok(limits)
     }
 
-    /// Names show in headers, logs and metric labels: visible, and short.
     fn name(&self, name: &Spanned<String>, key: &str) -> Result<String, ConfigError> {
-        let text = &name.value;
-        if text.is_empty() || text.len() > 128 || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(self.at(name, format!("{key}: use 1 to 128 visible ASCII characters, without spaces")));
-        }
-        Ok(text.clone())
+        check_name(&name.value).map_err(|why| self.at(name, format!("{key}: {why}")))?;
+        Ok(name.value.clone())
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_designs_example_parses_but_for_limits_that_do_not_exist_yet() {
+    fn the_designs_example_parses() {
         let yaml = "
 listen: 127.0.0.1:8080
 nats: { url: nats://127.0.0.1:4222 }
@@ -204,11 +208,11 @@ tenants:
   - name: search
     weight: 2
     keys: [ sk-literal ]
+    limits: { requests_per_minute: 600, tokens_per_minute: 200000 }
 ";
         let config = parse(yaml, "f").unwrap();
         assert_eq!(config.models[0].backends[0].name, "openai-0");
         assert_eq!(config.tenants[0].weight, 2);
-        let limited = yaml.replace("weight: 2", "limits: { requests_per_minute: 600 }");
-        assert!(parse(&limited, "f").unwrap_err().what.contains("limits"), "a limit that is not enforced is refused, not ignored");
+        assert_eq!(config.tenants[0].quota.requests_per_minute, Some(600));
     }
 }

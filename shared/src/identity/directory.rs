@@ -1,0 +1,181 @@
+//! core: everybody who may call, as one immutable snapshot. The file's objects are compiled at the start; the store's come and go by
+//! [`Change`]s. A changed copy shares nearly all with the snapshot before it, so one change costs microseconds among a
+//! million keys (`shards.rs`).
+//!
+//! Objects refer to each other by name and may come in any order: a key whose tenant is not there is nobody's key, and a
+//! tenant whose role is not there may do nothing.
+
+mod change;
+
+pub use change::{Change, Ignored};
+
+use super::caller::{Caller, Key, Tenant};
+use super::key::{self, KeyId};
+use super::literal::LiteralKeys;
+use super::objects::{DEFAULT_ROLE, Role, Scope, TenantRecord};
+use super::pepper::Peppers;
+use super::shards::Shards;
+use crate::config::{self, Config};
+use crate::error::{Code, Failure};
+use crate::quota::Quota;
+use foldhash::HashMap;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Where an object is written. The file's are read-only for everybody else, and come before the store's of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    File,
+    Store,
+}
+
+type Roles = HashMap<Box<str>, (Source, Arc<Role>)>;
+
+#[derive(Clone)]
+pub struct Directory {
+    roles: Arc<Roles>,
+    tenants: Shards<Arc<str>, Arc<Tenant>>,
+    keys: Shards<KeyId, Arc<Key>>,
+    literals: Arc<LiteralKeys>,
+    peppers: Option<Arc<Peppers>>,
+    /// What all keys without limits share.
+    unlimited: Arc<Quota>,
+}
+
+impl Directory {
+    /// The file's objects. `secret` is random and lives no longer than the process.
+    pub fn new(config: &Config, secret: [u8; 32]) -> Self {
+        let mut roles = Roles::default();
+        for role in std::iter::once(&Role::built_in()).chain(&config.roles) {
+            roles.insert(role.name.as_str().into(), (Source::File, Arc::new(role.clone())));
+        }
+        let mut directory = Self {
+            roles: Arc::new(roles),
+            tenants: Shards::default(),
+            keys: Shards::default(),
+            literals: Arc::new(LiteralKeys::new(secret)),
+            peppers: config.peppers.as_ref().map(|peppers| Arc::new(Peppers::new(peppers))),
+            unlimited: Arc::default(),
+        };
+        let mut literals = LiteralKeys::new(secret);
+        for tenant in &config.tenants {
+            directory.enter(tenant.record(), Source::File);
+            for key in &tenant.keys {
+                literals.insert(key.secret.expose().as_bytes(), directory.of_file(&tenant.name, key));
+            }
+        }
+        directory.literals = Arc::new(literals);
+        directory
+    }
+
+    /// Who sent a credential that is no token. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// `invalid_api_key`, `key_expired`, `key_blocked`, `permission_denied`.
+    pub fn authenticate(&self, credential: &[u8], now: u64) -> Result<Caller, Failure> {
+        let key = if key::is_issued(credential) { self.issued(credential, now)? } else { self.literals.find(credential) };
+        let key = key.ok_or_else(nobodys)?;
+        if key.blocked {
+            return Err(Failure::new(Code::KeyBlocked, "This API key is blocked: ask whoever gave it to you"));
+        }
+        if key.expires_at.is_some_and(|end| end <= now) {
+            return Err(expired());
+        }
+        let tenant = self.tenant(&key.tenant).ok_or_else(nobodys)?;
+        let role = tenant.role.as_ref().ok_or_else(no_role)?;
+        Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: Some(Arc::clone(key)), token_scope: None })
+    }
+
+    /// Whom a verified token speaks for: a tenant, in a role of its own or the tenant's, within a scope.
+    ///
+    /// # Errors
+    /// `permission_denied` where tenant or role are not here.
+    pub fn vouched(&self, tenant: &str, role: Option<&str>, scope: &Arc<Scope>) -> Result<Caller, Failure> {
+        let tenant = self
+            .tenant(tenant)
+            .ok_or_else(|| Failure::new(Code::PermissionDenied, "The tenant that your token names is not known here: ask the operator"))?;
+        let role = role.map_or(tenant.role.as_ref(), |name| self.role(name)).ok_or_else(no_role)?;
+        Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: None, token_scope: Some(Arc::clone(scope)) })
+    }
+
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.get(name)
+    }
+
+    pub fn role(&self, name: &str) -> Option<&Arc<Role>> {
+        self.roles.get(name).map(|(_, role)| role)
+    }
+
+    pub fn key(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.keys.get(&id)
+    }
+
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
+    pub fn roles(&self) -> impl Iterator<Item = (Source, &Arc<Role>)> {
+        self.roles.values().map(|(source, role)| (*source, role))
+    }
+
+    /// Those issued and those of the file.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys.values().chain(self.literals.iter())
+    }
+
+    /// The issued key of this text, if its secret is right.
+    fn issued(&self, credential: &[u8], now: u64) -> Result<Option<&Arc<Key>>, Failure> {
+        let (Some(id), Some(peppers)) = (key::id_of(credential), &self.peppers) else { return Ok(None) };
+        let key = self.keys.get(&id);
+        let Some(digest) = peppers.find(credential, key.map_or(&[], |key| &key.digests)) else { return Ok(None) };
+        if digest.until.is_some_and(|end| end <= now) { Err(expired()) } else { Ok(key) }
+    }
+
+    /// Puts a tenant in, with what its role adds.
+    fn enter(&mut self, record: TenantRecord, source: Source) {
+        let name: Arc<str> = self.tenant(&record.name).map_or_else(|| record.name.as_str().into(), |tenant| Arc::clone(&tenant.name));
+        let role = self.role(record.role.as_deref().unwrap_or(DEFAULT_ROLE)).cloned();
+        let quota = Arc::new(role.as_ref().map_or_else(|| record.quota.clone(), |role| record.quota.or(&role.quota)));
+        self.tenants.insert(Arc::clone(&name), Arc::new(Tenant { name, role, quota, record, source }));
+    }
+
+    fn of_file(&self, tenant: &str, key: &config::TenantKey) -> Key {
+        Key {
+            id: format!("{tenant}/{}", key.name).into(),
+            name: key.name.as_str().into(),
+            tenant: self.name_of(tenant),
+            scope: key.scope.clone(),
+            quota: self.quota_of(&key.quota),
+            expires_at: key.expires_at,
+            blocked: false,
+            created_at: 0,
+            source: Source::File,
+            digests: Box::default(),
+        }
+    }
+
+    /// The tenant's own copy of its name, if it is here: a tenant of many keys need not keep many.
+    fn name_of(&self, tenant: &str) -> Arc<str> {
+        self.tenant(tenant).map_or_else(|| tenant.into(), |tenant| Arc::clone(&tenant.name))
+    }
+
+    fn quota_of(&self, quota: &Quota) -> Arc<Quota> {
+        if *quota == *self.unlimited { Arc::clone(&self.unlimited) } else { Arc::new(quota.clone()) }
+    }
+}
+
+fn nobodys() -> Failure {
+    Failure::new(Code::InvalidApiKey, "This API key is not known here: check it")
+}
+
+fn expired() -> Failure {
+    Failure::new(Code::KeyExpired, "This API key has expired: use its successor, or ask for a new one")
+}
+
+fn no_role() -> Failure {
+    Failure::new(Code::PermissionDenied, "Your role is not defined here: ask the operator")
+}
+
+#[cfg(test)]
+mod tests;
