@@ -1,57 +1,32 @@
-//! core: who is calling. Keys are held as keyed hashes only, looked up by a part of the hash and compared in constant time.
+//! edge: who is calling: the one credential of a request's headers, looked up in the directory of the moment.
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, header};
-use shared::config::Tenant;
+use shared::clock;
 use shared::error::{Code, Failure};
-use std::collections::HashMap;
-use subtle::ConstantTimeEq;
+use shared::identity::{Caller, Directory};
+use std::sync::Arc;
 
 const API_KEY: &str = "x-api-key";
 
-/// An index into the configured tenants.
-pub(crate) type TenantIndex = usize;
-
-type Digest = [u8; 32];
-
-/// The keys of all tenants, hashed under a secret that lives no longer than the process, so that neither memory nor
-/// timing tells one.
-pub(crate) struct Keys {
-    secret: [u8; 32],
-    by_prefix: HashMap<u64, Vec<(Digest, TenantIndex)>>,
+pub(crate) struct Auth {
+    /// Read by every request, replaced whole when an object of the store changes.
+    directory: ArcSwap<Directory>,
 }
 
-impl Keys {
-    pub(crate) fn new(tenants: &[Tenant], secret: [u8; 32]) -> Self {
-        let mut keys = Self { secret, by_prefix: HashMap::new() };
-        for (index, tenant) in tenants.iter().enumerate() {
-            for key in &tenant.keys {
-                let digest = keys.digest(key.expose().as_bytes());
-                keys.by_prefix.entry(prefix(&digest)).or_default().push((digest, index));
-            }
-        }
-        keys
+impl Auth {
+    pub(crate) fn new(directory: Directory) -> Self {
+        Self { directory: ArcSwap::from_pointee(directory) }
     }
 
-    /// The tenant that a request's one credential belongs to.
+    /// Whom a request's one credential belongs to.
     ///
     /// # Errors
-    /// `multiple_credentials`, `missing_api_key` or `invalid_api_key`.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<TenantIndex, Failure> {
-        let key = credential(headers)?;
-        let digest = self.digest(key);
-        let candidates = self.by_prefix.get(&prefix(&digest)).map_or(&[][..], Vec::as_slice);
-        let found = candidates.iter().find(|(known, _)| bool::from(known.ct_eq(&digest)));
-        found.map(|(_, tenant)| *tenant).ok_or_else(|| Failure::new(Code::InvalidApiKey, "This API key is not known here: check it"))
+    /// `multiple_credentials`, `missing_api_key`, and those of [`Directory::authenticate`].
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Failure> {
+        let credential = credential(headers)?;
+        self.directory.load().authenticate(credential, clock::unix_seconds()).map(Arc::new)
     }
-
-    fn digest(&self, key: &[u8]) -> Digest {
-        *blake3::keyed_hash(&self.secret, key).as_bytes()
-    }
-}
-
-fn prefix(digest: &Digest) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *digest;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// The key of a request: `Authorization: Bearer KEY` or `x-api-key: KEY`, one of them, once.
@@ -74,15 +49,11 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::config::Secret;
+    use shared::config::parse;
 
-    fn keys() -> Keys {
-        let tenant = |name: &str, keys: &[&str]| Tenant {
-            name: name.into(),
-            weight: 1,
-            keys: keys.iter().map(|k| Secret::literal(k).unwrap()).collect(),
-        };
-        Keys::new(&[tenant("a", &["sk-aaaa", "sk-bbbb"]), tenant("b", &["sk-cccc"])], [7; 32])
+    fn auth() -> Auth {
+        let yaml = "tenants: [{ name: a, keys: [sk-aaaa, sk-bbbb] }, { name: b, keys: [sk-cccc] }]";
+        Auth::new(Directory::new(&parse(yaml, "f").unwrap(), [7; 32]))
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -95,26 +66,28 @@ mod tests {
 
     #[test]
     fn a_key_leads_to_its_tenant_by_either_header() {
-        let keys = keys();
-        assert_eq!(keys.identify(&headers(&[("authorization", "Bearer sk-bbbb")])), Ok(0));
-        assert_eq!(keys.identify(&headers(&[("authorization", "bearer  sk-cccc ")])), Ok(1));
-        assert_eq!(keys.identify(&headers(&[("x-api-key", "sk-cccc")])), Ok(1));
+        let auth = auth();
+        let tenant = |pair| auth.identify(&headers(&[pair])).unwrap().tenant.name.to_string();
+        assert_eq!(tenant(("authorization", "Bearer sk-bbbb")), "a");
+        assert_eq!(tenant(("authorization", "bearer  sk-cccc ")), "b");
+        assert_eq!(tenant(("x-api-key", "sk-cccc")), "b");
     }
 
     #[test]
     fn each_bad_credential_has_its_code() {
-        let cases: [(&[(&str, &str)], Code); 8] = [
+        let cases: [(&[(&str, &str)], Code); 9] = [
             (&[], Code::MissingApiKey),
             (&[("authorization", "")], Code::MissingApiKey),
             (&[("authorization", "Bearer ")], Code::MissingApiKey),
             (&[("authorization", "Basic c2stYWFhYQ==")], Code::MissingApiKey),
             (&[("x-api-key", "")], Code::MissingApiKey),
             (&[("authorization", "Bearer sk-dddd")], Code::InvalidApiKey),
+            (&[("authorization", "Bearer tm_0123456789_sk-dddd")], Code::InvalidApiKey),
             (&[("authorization", "Bearer sk-aaaa"), ("x-api-key", "sk-aaaa")], Code::MultipleCredentials),
             (&[("authorization", "Bearer sk-aaaa"), ("authorization", "Bearer sk-aaaa")], Code::MultipleCredentials),
         ];
         for (pairs, code) in cases {
-            let failure = keys().identify(&headers(pairs)).unwrap_err();
+            let failure = auth().identify(&headers(pairs)).unwrap_err();
             assert_eq!(failure.code, code, "{pairs:?}");
             assert!(!failure.message.contains("sk-"), "a key is never repeated");
         }

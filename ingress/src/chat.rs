@@ -34,7 +34,7 @@ async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -
 async fn travel(gate: &Gate, op: Operation, request: Request, exchange: &mut Exchange) -> Result<Reply, Failure> {
     let entered = entry::enter(gate, request, exchange).await?;
     let view = check::generation(op, &entered.body, &gate.config.limits)?;
-    let (model, name) = gate.model(&view.model, op)?;
+    let (model, name) = gate.model(&entered.caller, &view.model, op)?;
     exchange.address(name, view.stream);
 
     let envelope = Envelope {

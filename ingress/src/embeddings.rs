@@ -28,7 +28,7 @@ pub(crate) async fn embeddings(State(gate): State<Arc<Gate>>, Extension(arrival)
 async fn travel(gate: &Gate, request: Request, exchange: &mut Exchange) -> Result<Reply, Failure> {
     let entered = entry::enter(gate, request, exchange).await?;
     let view = check::embedding(&entered.body, &gate.config.limits)?;
-    let (model, name) = gate.model(&view.model, OP)?;
+    let (model, name) = gate.model(&entered.caller, &view.model, OP)?;
     exchange.address(name, false);
 
     let envelope = Envelope {

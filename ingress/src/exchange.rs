@@ -9,6 +9,7 @@ use http::HeaderValue;
 use shared::clock::{self, Time, millis};
 use shared::domain::{Lane, Operation, RequestId};
 use shared::error::{Code, Failure};
+use shared::identity::Caller;
 use shared::wire::ReplyHead;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub(crate) struct Exchange {
     arrival: Arrival,
     metrics: Arc<Metrics>,
     op: Option<Operation>,
-    tenant: Option<Arc<str>>,
+    caller: Option<Arc<Caller>>,
     model: Option<Arc<str>>,
     stream: bool,
     head: Option<Box<ReplyHead>>,
@@ -38,7 +39,7 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) const fn begin(arrival: Arrival, metrics: Arc<Metrics>, op: Option<Operation>) -> Self {
-        Self { arrival, metrics, op, tenant: None, model: None, stream: false, head: None, code: UNFINISHED, permit: None }
+        Self { arrival, metrics, op, caller: None, model: None, stream: false, head: None, code: UNFINISHED, permit: None }
     }
 
     pub(crate) const fn id(&self) -> RequestId {
@@ -49,8 +50,12 @@ impl Exchange {
         self.arrival.at
     }
 
-    pub(crate) fn identify(&mut self, tenant: Arc<str>) {
-        self.tenant = Some(tenant);
+    pub(crate) const fn op(&self) -> Option<Operation> {
+        self.op
+    }
+
+    pub(crate) fn identify(&mut self, caller: Arc<Caller>) {
+        self.caller = Some(caller);
     }
 
     /// Keeps a place until the exchange has ended.
@@ -99,11 +104,13 @@ impl Exchange {
 
     fn log(&self) {
         let head = self.head.as_deref();
+        let caller = self.caller.as_deref();
         tracing::info!(
             target: "access",
             request_id = self.arrival.shown.to_str().ok(),
             id = %self.arrival.id,
-            tenant = self.tenant.as_deref(),
+            tenant = caller.map(|c| &*c.tenant.name),
+            key = caller.and_then(|c| c.key.as_ref()).map(|k| &*k.id),
             model = self.model.as_deref(),
             lane = Lane::Interactive.as_str(),
             op = self.op.map(Operation::path),

@@ -1,7 +1,7 @@
 //! edge: what every handler shares.
 
 use crate::admission::Admission;
-use crate::auth::Keys;
+use crate::auth::Auth;
 use crate::entry::Entered;
 use crate::exchange::{Arrival, Exchange};
 use crate::metrics::Metrics;
@@ -12,14 +12,14 @@ use shared::clock;
 use shared::config::{Config, Model};
 use shared::domain::{Lane, ModelKind, Operation};
 use shared::error::{Code, Failure};
+use shared::identity::Caller;
 use shared::wire::{Encoding, Envelope};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) struct Gate {
     pub(crate) config: Arc<Config>,
-    pub(crate) keys: Keys,
-    pub(crate) tenants: Vec<Arc<str>>,
+    pub(crate) auth: Auth,
     pub(crate) models: HashMap<Arc<str>, usize>,
     pub(crate) admission: Admission,
     pub(crate) road: Arc<Road>,
@@ -36,12 +36,13 @@ impl Gate {
         Exchange::begin(arrival, Arc::clone(&self.metrics), op)
     }
 
-    /// The model of a public name, which must be able to do `op`.
+    /// The model of a public name, which must be there for this caller and able to do `op`.
     ///
     /// # Errors
     /// `model_not_found`, `operation_not_supported`.
-    pub(crate) fn model(&self, name: &str, op: Operation) -> Result<(&Model, Arc<str>), Failure> {
-        let (name, index) = self.models.get_key_value(name).ok_or_else(model_not_found)?;
+    pub(crate) fn model(&self, caller: &Caller, name: &str, op: Operation) -> Result<(&Model, Arc<str>), Failure> {
+        let known = self.models.get_key_value(name).filter(|(name, _)| caller.may_use(name));
+        let (name, index) = known.ok_or_else(model_not_found)?;
         let model = &self.config.models[*index];
         if model.kind != op.kind() {
             let can = if model.kind == ModelKind::Array { "embeddings" } else { "chat/completions and completions" };
@@ -55,7 +56,7 @@ impl Gate {
     pub(crate) fn envelope(&self, op: Operation, model: &Model, entered: &Entered, exchange: &Exchange) -> Envelope {
         Envelope {
             id: exchange.id(),
-            tenant: entered.tenant.as_ref().into(),
+            tenant: entered.caller.tenant.name.as_ref().into(),
             model: model.name.as_str().into(),
             lane: Lane::Interactive,
             op,

@@ -1,4 +1,4 @@
-//! edge: `GET /v1/models` and `/v1/models/{id}`, in OpenAI's shape.
+//! edge: `GET /v1/models` and `/v1/models/{id}`, in OpenAI's shape: the models that are there for the caller.
 
 use crate::exchange::Arrival;
 use crate::gate::{Gate, model_not_found};
@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use http::HeaderMap;
 use serde::Serialize;
 use shared::error::Failure;
+use shared::identity::Caller;
 use std::sync::Arc;
 
 #[derive(Serialize)]
@@ -25,8 +26,9 @@ struct ModelEntry<'a> {
 }
 
 pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, headers: HeaderMap) -> Response {
-    let list = || {
-        let data = gate.config.models.iter().map(|model| entry(&gate, &model.name)).collect();
+    let list = |caller: &Caller| {
+        let theirs = gate.config.models.iter().filter(|model| caller.may_use(&model.name));
+        let data = theirs.map(|model| entry(&gate, &model.name)).collect();
         Ok(Json(ModelList { object: "list", data }).into_response())
     };
     serve(&gate, arrival, &headers, list)
@@ -38,18 +40,19 @@ pub(crate) async fn one(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let one = || {
-        let (name, _) = gate.models.get_key_value(id.as_str()).ok_or_else(model_not_found)?;
+    let one = |caller: &Caller| {
+        let known = gate.models.get_key_value(id.as_str()).filter(|(name, _)| caller.may_use(name));
+        let (name, _) = known.ok_or_else(model_not_found)?;
         Ok(Json(entry(&gate, name)).into_response())
     };
     serve(&gate, arrival, &headers, one)
 }
 
-fn serve(gate: &Gate, arrival: Arrival, headers: &HeaderMap, answer: impl FnOnce() -> Result<Response, Failure>) -> Response {
+fn serve(gate: &Gate, arrival: Arrival, headers: &HeaderMap, answer: impl FnOnce(&Caller) -> Result<Response, Failure>) -> Response {
     let mut exchange = gate.begin(arrival, None);
-    let served = gate.keys.identify(headers).and_then(|tenant| {
-        exchange.identify(Arc::clone(&gate.tenants[tenant]));
-        answer()
+    let served = gate.auth.identify(headers).and_then(|caller| {
+        exchange.identify(Arc::clone(&caller));
+        answer(&caller)
     });
     match served {
         Ok(response) => {

@@ -1,7 +1,7 @@
 //! loop: the ingress as its process sees it: start, address, drain.
 
 use crate::admission::Admission;
-use crate::auth::Keys;
+use crate::auth::Auth;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -14,6 +14,7 @@ use shared::broker::{Address, Attached, Broker, BrokerError};
 use shared::config::Config;
 use shared::domain::NodeId;
 use shared::hear::messages;
+use shared::identity::Directory;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::Heartbeat;
@@ -107,10 +108,9 @@ fn publish(road: &Arc<Road>, queue: Queue) -> Guarded {
 
 fn gate(config: Arc<Config>, road: Arc<Road>, peers: Arc<Peers>, metrics: Arc<Metrics>, registry: &Registry, require_worker: bool) -> Gate {
     Gate {
-        keys: Keys::new(&config.tenants, entropy::secret()),
-        tenants: config.tenants.iter().map(|tenant| tenant.name.as_str().into()).collect(),
+        auth: Auth::new(Directory::new(&config, entropy::secret())),
         models: config.models.iter().enumerate().map(|(index, model)| (model.name.as_str().into(), index)).collect(),
-        admission: Admission::new(&config.limits, config.tenants.len(), metrics.in_flight.clone()),
+        admission: Admission::new(&config.limits, metrics.in_flight.clone()),
         road,
         peers,
         metrics,

@@ -100,7 +100,7 @@ impl Stand {
         let mut config = Config::sandbox();
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         for (name, key) in [("one", KEY), ("two", "sk-test-2")] {
-            config.tenants.push(Tenant { name: name.into(), weight: 1, keys: vec![Secret::literal(key).unwrap()] });
+            config.tenants.push(Tenant::unlimited(name, Secret::literal(key).unwrap()));
         }
         adjust(&mut config);
         let broker = Arc::new(Scripted { memory, unanswered: AtomicUsize::new(0), away: AtomicBool::new(false) });
