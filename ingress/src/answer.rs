@@ -1,6 +1,7 @@
 //! edge: the answer on its way back to the caller: whole, or as a stream of events passed through as they come.
 
 use crate::exchange::Exchange;
+use crate::rate_limit;
 use crate::refusal;
 use crate::ticket::{AnswerPart, Ticket};
 use axum::body::Body;
@@ -80,6 +81,9 @@ fn respond(content_type: &'static str, body: Body, exchange: &Exchange) -> Respo
         insert_text(headers, BACKEND, &head.backend);
         headers.insert(QUEUE_MS, HeaderValue::from(head.queue_ms));
         headers.insert(BATCH_SIZE, HeaderValue::from(head.batch_size));
+        if let Some(standing) = &head.standing {
+            rate_limit::insert(headers, standing);
+        }
     }
     response
 }

@@ -45,7 +45,8 @@ async fn travel(gate: &Gate, op: Operation, request: Request, exchange: &mut Exc
         model_at: Some(view.model_at),
         ..gate.envelope(op, model, &entered, exchange)
     };
-    let letter = Letter { envelope, body: entered.body, deadline: entered.deadline };
+    let account = gate.account(&entered.caller);
+    let letter = Letter { envelope, body: entered.body, deadline: entered.deadline, account };
     let ticket = gate.road.send(&model.token, letter).await?;
     answer::wait(ticket, view.stream).await
 }

@@ -41,7 +41,8 @@ async fn travel(gate: &Gate, request: Request, exchange: &mut Exchange) -> Resul
         params: view.params,
         ..gate.envelope(OP, model, &entered, exchange)
     };
-    let letter = Letter { envelope, body: view.inputs, deadline: entered.deadline };
+    let account = gate.account(&entered.caller);
+    let letter = Letter { envelope, body: view.inputs, deadline: entered.deadline, account };
     let ticket = gate.road.send(&model.token, letter).await?;
     answer::wait(ticket, false).await
 }

@@ -6,6 +6,7 @@ use crate::entry::Entered;
 use crate::exchange::{Arrival, Exchange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::refusals::Account;
 use crate::road::Road;
 use prometheus::Registry;
 use shared::clock;
@@ -13,9 +14,13 @@ use shared::config::{Config, Model};
 use shared::domain::{Lane, ModelKind, Operation};
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
+use shared::quota::Quota;
 use shared::wire::{Encoding, Envelope};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Requests of one tenant, and of one key, that may wait here for a limit where `queued` does not say.
+const QUEUED_UNLESS_SAID: u32 = 256;
 
 pub(crate) struct Gate {
     pub(crate) config: Arc<Config>,
@@ -57,6 +62,7 @@ impl Gate {
         Envelope {
             id: exchange.id(),
             tenant: entered.caller.tenant.name.as_ref().into(),
+            key: entered.caller.key.as_ref().map(|key| key.id.as_ref().into()),
             model: model.name.as_str().into(),
             lane: Lane::Interactive,
             op,
@@ -75,6 +81,18 @@ impl Gate {
             traceparent: entered.traceparent.clone(),
             claim: None,
         }
+    }
+
+    /// Whose limits a caller's requests are counted against; nothing where there are none.
+    pub(crate) fn account(&self, caller: &Caller) -> Option<Arc<Account>> {
+        let (of_tenant, of_key) = (&caller.tenant.quota, caller.key.as_ref().map(|key| &key.quota));
+        if of_tenant.is_unlimited() && of_key.is_none_or(|quota| quota.is_unlimited()) {
+            return None;
+        }
+        let queued = |quota: &Quota| quota.queued.unwrap_or(QUEUED_UNLESS_SAID);
+        let queued = (queued(of_tenant), of_key.map_or(u32::MAX, |quota| queued(quota)));
+        let key = caller.key.as_ref().map(|key| Arc::clone(&key.id));
+        Some(Arc::new(Account { tenant: Arc::clone(&caller.tenant.name), key, queued }))
     }
 
     /// Why no request should be sent here now.

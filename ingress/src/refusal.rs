@@ -1,5 +1,6 @@
 //! edge: a failure as its caller sees it: OpenAI's error body, the headers their SDKs obey, or an event of a stream.
 
+use crate::rate_limit;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -34,6 +35,9 @@ pub(crate) fn response(failure: &Failure) -> Response {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
     }
+    if let Some(standing) = &failure.standing {
+        rate_limit::insert(headers, standing);
+    }
     if is_final(code) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -59,7 +63,10 @@ pub(crate) fn of_broker(error: &BrokerError) -> Failure {
 
 /// Whether the same request would fail again.
 fn is_final(code: Code) -> bool {
-    matches!(code.status(), 400..500) && !matches!(code.status(), 408 | 409 | 429)
+    match code.status() {
+        429 => matches!(code, Code::BudgetExhausted | Code::OverLimit),
+        status => matches!(status, 400..500) && !matches!(status, 408 | 409),
+    }
 }
 
 fn json(failure: &Failure) -> Vec<u8> {
@@ -90,10 +97,10 @@ mod tests {
 
     #[test]
     fn only_what_would_fail_again_is_not_to_be_retried() {
-        for code in [Code::InvalidJson, Code::InvalidApiKey, Code::ModelNotFound, Code::BodyTooLarge] {
+        for code in [Code::InvalidJson, Code::InvalidApiKey, Code::ModelNotFound, Code::BodyTooLarge, Code::BudgetExhausted] {
             assert_eq!(response(&Failure::new(code, "x")).headers()[SHOULD_RETRY], "false", "{code}");
         }
-        for code in [Code::RequestTimeout, Code::QueueFull, Code::Lost, Code::DeadlineExceeded] {
+        for code in [Code::RequestTimeout, Code::QueueFull, Code::RateLimited, Code::Lost, Code::DeadlineExceeded] {
             assert!(!response(&Failure::new(code, "x")).headers().contains_key(SHOULD_RETRY), "{code}");
         }
     }

@@ -4,17 +4,20 @@ use crate::claim::{self, BlobGuard, CLAIM_OVER};
 use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::publisher;
+use crate::refusals::{Account, Refusals};
 use crate::table::{Action, Entry, Table};
-use crate::ticket::{Meter, Ticket};
+use crate::ticket::{Meter, Terms, Ticket};
 use bytes::Bytes;
 use shared::broker::{Address, Broker, Stored};
 use shared::clock::{self, Time};
 use shared::domain::{NodeId, RequestId, Token};
 use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
+use shared::quota::Refusal;
 use shared::wire::{Cancel, Envelope, Part, ToIngress};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Requests that may wait for one model's publisher. It drains 64 at a time without waiting for the broker, so a queue
@@ -26,6 +29,8 @@ pub(crate) struct Letter {
     pub(crate) envelope: Envelope,
     pub(crate) body: Bytes,
     pub(crate) deadline: Time,
+    /// Whose limits it is counted against; nothing where there are none.
+    pub(crate) account: Option<Arc<Account>>,
 }
 
 pub(crate) struct Road {
@@ -36,6 +41,22 @@ pub(crate) struct Road {
     queues: HashMap<Token, mpsc::Sender<RequestId>>,
     /// A plain lock: held for a few map operations, never across an await.
     table: Mutex<Table>,
+    /// Another; never taken together with the table's.
+    refusals: Mutex<Refusals>,
+    /// How long a request waits for a limit.
+    max_wait: Duration,
+}
+
+/// A request's place among those that wait for a limit.
+pub(crate) struct Place {
+    road: Arc<Road>,
+    account: Arc<Account>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.road.refusals().waited(&self.account);
+    }
 }
 
 /// A model and the ids waiting for its publisher.
@@ -49,6 +70,7 @@ impl Road {
         outbox: Outbox,
         metrics: Arc<Metrics>,
         models: impl Iterator<Item = Token>,
+        max_wait: Duration,
     ) -> (Arc<Self>, Vec<Queue>) {
         let (mut senders, mut queues) = (HashMap::new(), Vec::new());
         for model in models {
@@ -56,7 +78,7 @@ impl Road {
             senders.insert(model.clone(), sender);
             queues.push((model, queue));
         }
-        let road = Self { id, broker, metrics, outbox, queues: senders, table: Mutex::default() };
+        let road = Self { id, broker, metrics, outbox, queues: senders, table: Mutex::default(), refusals: Mutex::default(), max_wait };
         (Arc::new(road), queues)
     }
 
@@ -66,20 +88,55 @@ impl Road {
     /// `overloaded` when its queue is full; what [`claim::store`] fails with.
     pub(crate) async fn send(self: &Arc<Self>, model: &Token, letter: Letter) -> Result<Ticket, Failure> {
         let (letter, blob) = self.check_claim(letter).await?;
-        let Letter { envelope, body, deadline } = letter;
+        let Letter { envelope, body, deadline, account } = letter;
         let (id, stream) = (envelope.id, envelope.stream);
         let (pieces, answer) = mpsc::unbounded_channel();
         let meter = Meter::default();
         let draining = stream.then(|| meter.clone());
         let pending = Pending::new(stream);
-        self.table().insert(Entry { pending, envelope, model: model.clone(), body, deadline, pieces, meter });
-        let ticket = Ticket::new(id, Arc::clone(self), answer, draining, deadline, blob);
-        if self.broker.is_local() {
-            publisher::publish_now(self, model, id).await; // Nothing is gained by sending requests together.
-        } else {
-            self.queue(model, id)?;
+        let now = clock::now();
+        let entry = Entry { pending, envelope, model: model.clone(), body, deadline, pieces, meter, account, waits: false };
+        let refusal = entry.account.as_ref().and_then(|account| self.refusals().find(account, entry.tokens(), now));
+        self.table().insert(Entry { waits: refusal.is_some(), ..entry });
+        let terms = Terms { id, pieces: answer, draining, deadline, patience: now + self.max_wait, blob };
+        let mut ticket = Ticket::new(Arc::clone(self), terms);
+        match refusal {
+            Some(refusal) => ticket.refuse(refusal),
+            None => self.set_out(model, id).await?,
         }
         Ok(ticket)
+    }
+
+    async fn set_out(&self, model: &Token, id: RequestId) -> Result<(), Failure> {
+        if self.broker.is_local() {
+            publisher::publish_now(self, model, id).await; // Nothing is gained by sending requests together.
+            return Ok(());
+        }
+        self.queue(model, id)
+    }
+
+    /// Sends a request that has waited for a limit, unless another was refused meanwhile: then this one is, too.
+    ///
+    /// # Errors
+    /// `overloaded` when its model's queue is full.
+    pub(crate) async fn send_again(&self, id: RequestId) -> Result<Option<Refusal>, Failure> {
+        let waits = self.table().get(id).and_then(|entry| Some((entry.account.clone()?, entry.tokens())));
+        let refusal = waits.and_then(|(account, tokens)| self.refusals().find(&account, tokens, clock::now()));
+        if refusal.is_some() {
+            return Ok(refusal);
+        }
+        let model = self.table().set_out(id);
+        if let Some(model) = model {
+            self.set_out(&model, id).await?;
+        }
+        Ok(None)
+    }
+
+    /// A place among those of a request's account that wait for a limit. `None`: all are taken.
+    pub(crate) fn wait(self: &Arc<Self>, id: RequestId) -> Option<Place> {
+        let account = self.table().get(id).and_then(|entry| entry.account.clone())?;
+        let taken = self.refusals().wait(&account);
+        taken.then(|| Place { road: Arc::clone(self), account })
     }
 
     /// Leaves a large body in the blob store and a claim check in its place.
@@ -101,15 +158,19 @@ impl Road {
     /// Takes in what was posted to this ingress.
     pub(crate) fn hear(&self, messages: Vec<(ToIngress, Bytes)>) {
         let now = clock::now();
-        let mut actions = Vec::new();
+        let (mut actions, mut refused) = (Vec::new(), Vec::new());
         let mut table = self.table();
         for (message, body) in messages {
             match message {
                 ToIngress::Reply(reply) => actions.extend(table.hear(reply, body, now)),
                 ToIngress::Held(held) => table.held(&held, now),
+                ToIngress::Refused { id, refusal } => refused.extend(table.give_back(id, refusal).map(|whom| (whom, refusal))),
             }
         }
         drop(table);
+        for ((account, tokens), refusal) in refused {
+            self.refusals().note(&account, tokens, refusal, now);
+        }
         self.perform(actions);
     }
 
@@ -157,6 +218,10 @@ impl Road {
     fn cancel(&self, cancel: &Cancel) {
         self.metrics.cancelled.inc();
         self.outbox.post(Address::Cancels, cancel, Bytes::new());
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

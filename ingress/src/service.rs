@@ -62,7 +62,14 @@ impl Ingress {
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Arc::new(Metrics::new(registry)?);
         let models = config.models.iter().map(|model| model.token.clone());
-        let (road, queues) = Road::new(id.clone(), Arc::clone(&broker), outbox.clone(), Arc::clone(&metrics), models);
+        let (road, queues) = Road::new(
+            id.clone(),
+            Arc::clone(&broker),
+            outbox.clone(),
+            Arc::clone(&metrics),
+            models,
+            Duration::from_millis(config.limits.max_wait_ms),
+        );
         let peers = Arc::new(Peers::default());
         let (replies, beats) = (Arc::clone(&road), Arc::clone(&peers));
         let ears = [

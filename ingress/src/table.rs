@@ -2,16 +2,19 @@
 //! publisher queues is an id, and publishing again needs nobody else.
 
 use crate::pending::{Fate, Heard, Pending, Position};
+use crate::refusals::Account;
 use crate::strangers::Strangers;
-use crate::ticket::{AnswerPart, Meter, Piece};
+use crate::ticket::{AnswerPart, Meter, Piece, Setback};
 use bytes::Bytes;
 use foldhash::HashMap;
 use shared::broker::Stored;
 use shared::clock::{Time, millis};
 use shared::domain::{ExecId, RequestId, Token};
 use shared::error::{Code, Failure};
+use shared::quota::Refusal;
 use shared::wire::{Cancel, Envelope, Held, Part, Passed, Reply};
 use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Bytes of a stream that may wait for its caller. One that reads slower than the model writes is cut off, so that it
@@ -33,6 +36,10 @@ pub(crate) struct Entry {
     /// Unbounded, because the reader of the inbox never waits; `meter` is its bound.
     pub(crate) pieces: UnboundedSender<Piece>,
     pub(crate) meter: Meter,
+    /// Whose limits it is counted against; nothing where there are none.
+    pub(crate) account: Option<Arc<Account>>,
+    /// It waits here for a limit: it is nowhere else, and so not lost.
+    pub(crate) waits: bool,
 }
 
 /// What the owner of the table is to do now.
@@ -69,7 +76,8 @@ impl Table {
 
     pub(crate) fn published(&mut self, ids: &[RequestId], stored: Stored, now: Time) {
         for id in ids {
-            if let Some(entry) = self.entries.get_mut(id) {
+            // The word on what was refused meanwhile says nothing any more.
+            if let Some(entry) = self.entries.get_mut(id).filter(|entry| !entry.waits) {
                 entry.pending.published(stored, now);
             }
         }
@@ -82,6 +90,27 @@ impl Table {
                 self.end(*id, failure.clone());
             }
         }
+    }
+
+    /// A limit has refused a request, which is this ingress's again. Returns who was refused, and how many tokens.
+    pub(crate) fn give_back(&mut self, id: RequestId, refusal: Refusal) -> Option<(Arc<Account>, u32)> {
+        let entry = self.entries.get_mut(&id).filter(|entry| !entry.pending.is_bound())?;
+        entry.pending = Pending::new(entry.envelope.stream);
+        entry.waits = true;
+        entry.send(Err(Setback::Refused(refusal)));
+        Some((entry.account.clone()?, entry.tokens()))
+    }
+
+    /// A request that waits for a limit.
+    pub(crate) fn get(&self, id: RequestId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// It waits no longer: it is about to be sent. Its model.
+    pub(crate) fn set_out(&mut self, id: RequestId) -> Option<Token> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.waits = false;
+        Some(entry.model.clone())
     }
 
     /// Takes in a part of an answer.
@@ -143,7 +172,7 @@ impl Table {
         self.strangers.forget(now);
         let mut actions = Vec::new();
         let mut ended = Vec::new();
-        for (id, entry) in &mut self.entries {
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.waits) {
             match entry.pending.check(self.passed.get(&entry.model).copied(), now) {
                 Fate::Waiting => {}
                 Fate::Again => actions.push(Action::Publish(*id, entry.model.clone())),
@@ -160,12 +189,17 @@ impl Table {
 
     fn end(&mut self, id: RequestId, failure: Failure) {
         if let Some(entry) = self.entries.remove(&id) {
-            entry.send(Err(failure));
+            entry.send(Err(Setback::Failed(failure)));
         }
     }
 }
 
 impl Entry {
+    /// Estimated input and expected output.
+    pub(crate) const fn tokens(&self) -> u32 {
+        self.envelope.tokens_in.saturating_add(self.envelope.tokens_out)
+    }
+
     /// `None` once the deadline has passed: its caller is about to hear so.
     fn part(&mut self, now: Time) -> Option<Part> {
         self.envelope.remaining_ms = millis(self.deadline.since(now));

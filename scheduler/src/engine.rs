@@ -34,6 +34,7 @@ use queue::FairQueue;
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::error::Code;
+use shared::quota::Refusal;
 use shared::tombstones::Tombstones;
 use shared::wire::{BackendCredit, ItemDone, Running};
 use std::collections::BTreeSet;
@@ -76,10 +77,10 @@ pub enum Event {
     },
     /// The quota was reserved.
     Reserved(RequestId),
-    /// The quota was refused; the request may try again at `retry_at`.
+    /// The quota was refused.
     QuotaRefused {
         id: RequestId,
-        retry_at: Time,
+        refusal: Refusal,
     },
     Accepted {
         worker: NodeId,
@@ -128,6 +129,12 @@ pub enum Action {
         id: RequestId,
         ingress: NodeId,
         code: Code,
+    },
+    /// Give the request back to its ingress, which may try again.
+    Refuse {
+        id: RequestId,
+        ingress: NodeId,
+        refusal: Refusal,
     },
     /// The item has left the engine: its bytes may be dropped.
     Release(RequestId),
@@ -211,6 +218,16 @@ impl Engine {
         self.items.contains_key(&id)
     }
 
+    /// An item in custody.
+    pub fn item(&self, id: RequestId) -> Option<&Item> {
+        self.items.get(&id).map(|entry| &entry.item)
+    }
+
+    /// Whether a worker that lives has the item.
+    pub fn runs(&self, id: RequestId, now: Time) -> bool {
+        self.fleet.is_running_on_live_worker(id, now)
+    }
+
     /// Waiting items by lane.
     pub fn depth(&self, lane: Lane) -> usize {
         self.queue.len(lane)
@@ -244,7 +261,7 @@ impl Engine {
         match event {
             Event::Delivered { frame, items } => self.delivered(now, frame, items, actions),
             Event::Reserved(id) => self.reserved(id),
-            Event::QuotaRefused { id, .. } => self.fail(id, Code::TooManyInFlight, actions),
+            Event::QuotaRefused { id, refusal } => self.quota_refused(id, refusal, actions),
             Event::Accepted { worker, batch } => self.accepted(&worker, batch, actions),
             Event::Refused { worker, batch } => self.refused(&worker, batch, actions),
             Event::Done { worker, batch, items } => self.done(now, &worker, batch, &items, actions),
@@ -317,6 +334,14 @@ impl Engine {
         {
             entry.state = State::Waiting;
             self.queue.push(entry);
+        }
+    }
+
+    fn quota_refused(&mut self, id: RequestId, refusal: Refusal, actions: &mut Vec<Action>) {
+        let asked = self.items.get(&id).is_some_and(|entry| entry.state == State::Reserving);
+        if asked && let Some(entry) = self.remove(id, actions) {
+            actions.push(Action::Refuse { id, ingress: entry.item.ingress.clone(), refusal });
+            self.leave_frame(&entry, actions);
         }
     }
 

@@ -9,6 +9,8 @@ mod model;
 mod ownership;
 mod pull;
 mod quota;
+pub mod reservations;
 mod service;
 
+pub use quota::{Ledger, Treasury};
 pub use service::Scheduler;

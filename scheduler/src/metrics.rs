@@ -1,8 +1,9 @@
 //! edge: everything the scheduler measures, by name. Labels are configured models, lanes and error codes: bounded.
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use shared::domain::Lane;
 use shared::error::Code;
+use shared::quota::{Refusal, Settled};
 use shared::telemetry::{LATENCY_BUCKETS, SIZE_BUCKETS};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ pub(crate) struct Metrics {
     queue_seconds: HistogramVec,
     failures: IntCounterVec,
     owned: IntGaugeVec,
+    refusals: IntCounterVec,
+    overrun: IntCounterVec,
+    reservations: IntGaugeVec,
 }
 
 impl Metrics {
@@ -34,6 +38,15 @@ impl Metrics {
                 &["model", "code"],
             )?,
             owned: gauge("tidemill_models_owned", "1 where this scheduler owns the model.", &["model"])?,
+            refusals: IntCounterVec::new(
+                Opts::new("tidemill_quota_refusals_total", "Requests that a limit did not allow when they were asked for."),
+                &["model", "reason"],
+            )?,
+            overrun: IntCounterVec::new(
+                Opts::new("tidemill_quota_overrun_tokens_total", "Tokens used beyond what was reserved, which the refill pays back."),
+                &["model"],
+            )?,
+            reservations: gauge("tidemill_quota_reservations", "Reservations open for this scheduler's requests.", &["model"])?,
         };
         registry.register(Box::new(metrics.depth.clone()))?;
         registry.register(Box::new(metrics.credits.clone()))?;
@@ -42,7 +55,19 @@ impl Metrics {
         registry.register(Box::new(metrics.queue_seconds.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
+        registry.register(Box::new(metrics.refusals.clone()))?;
+        registry.register(Box::new(metrics.overrun.clone()))?;
+        registry.register(Box::new(metrics.reservations.clone()))?;
         Ok(metrics)
+    }
+
+    pub(crate) fn of_quota(&self, model: &str) -> QuotaMetrics {
+        QuotaMetrics {
+            refusals: self.refusals.clone(),
+            overrun: self.overrun.with_label_values(&[model]),
+            reservations: self.reservations.with_label_values(&[model]),
+            model: model.into(),
+        }
     }
 
     /// The measures of one model, looked up once.
@@ -60,6 +85,31 @@ impl Metrics {
             failures: self.failures.clone(),
             model: model.into(),
         }
+    }
+}
+
+/// What one model's quota counter measures.
+#[derive(Clone, Debug)]
+pub(crate) struct QuotaMetrics {
+    refusals: IntCounterVec,
+    overrun: IntCounter,
+    reservations: IntGauge,
+    model: Box<str>,
+}
+
+impl QuotaMetrics {
+    pub(crate) fn refused(&self, refusal: &Refusal) {
+        self.refusals.with_label_values(&[&*self.model, refusal.reason.as_str()]).inc();
+    }
+
+    pub(crate) fn settled(&self, settled: Settled) {
+        if let Settled::Open { overrun } = settled {
+            self.overrun.inc_by(overrun);
+        }
+    }
+
+    pub(crate) fn open(&self, reservations: usize) {
+        self.reservations.set(count(reservations));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::pull::{self, Read, Window};
-use crate::quota::Unlimited;
+use crate::quota::{Counter, Treasury, Verdict};
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashMap, HashMapExt};
 use futures::FutureExt;
@@ -40,6 +40,8 @@ const SETTLE: Duration = Duration::from_millis(250);
 enum Input {
     Read(Read),
     Event(Event),
+    /// The quota's word on a request that had to wait for it.
+    Verdict(Verdict),
     /// The owner gives the model up: everything waiting goes back to the lane.
     Surrender(oneshot::Sender<()>),
 }
@@ -53,12 +55,13 @@ pub(crate) struct Office {
     pub(crate) acks: Acks,
     pub(crate) metrics: Metrics,
     pub(crate) weights: std::collections::HashMap<Box<str>, u32>,
+    pub(crate) treasury: Treasury,
 }
 
 /// A running model loop; it stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ModelHandle {
-    mailbox: Mailbox<Input>,
+    mailbox: Arc<Mailbox<Input>>,
     _task: Guarded,
 }
 
@@ -82,10 +85,16 @@ impl ModelHandle {
 /// Starts the loop. `revision` is the lease's, which fences this owner's dispatches.
 pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle {
     let (mailbox, messages) = mailbox();
+    let mailbox = Arc::new(mailbox);
     let window = Arc::new(Window::new(WINDOW_REQUESTS));
     let readers = Lane::ALL.map(|lane| pull::read(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window)));
     let intake = Intake { messages, readers: select_all(readers), round: Vec::new() };
-    let owner = Owner::new(office, model, revision, window);
+    let verdicts = Arc::clone(&mailbox);
+    let owner = Owner::new(office, model, revision, window, move |verdict| {
+        if verdicts.leave(Input::Verdict(verdict)).is_err() {
+            tracing::warn!("a quota's word was dropped: the model's mailbox is full, or its loop has ended");
+        }
+    });
     ModelHandle { mailbox, _task: task::spawn_guarded("model", owner.run(intake)) }
 }
 
@@ -135,7 +144,7 @@ struct Owner {
     since: Time,
     announce_at: Time,
     engine: Engine,
-    quota: Unlimited,
+    quota: Counter,
     waiting: HashMap<RequestId, Waiting>,
     tokens: HashMap<FrameKey, AckToken>,
     /// The last sequence handed out before this owner came, and to it.
@@ -147,7 +156,7 @@ struct Owner {
 }
 
 impl Owner {
-    fn new(office: Office, model: &Model, revision: u64, window: Arc<Window>) -> Self {
+    fn new(office: Office, model: &Model, revision: u64, window: Arc<Window>, tell: impl Fn(Verdict) + Send + Sync + 'static) -> Self {
         let now = clock::now();
         let config = EngineConfig {
             kind: model.kind,
@@ -160,13 +169,13 @@ impl Owner {
         };
         Self {
             metrics: office.metrics.of_model(&model.name),
+            quota: Counter::new(office.treasury.clone(), model.clone(), office.metrics.of_quota(&model.name), now, tell),
             office,
             model: model.clone(),
             revision,
             since: now,
             announce_at: now + HELD_EVERY,
             engine: Engine::new(config),
-            quota: Unlimited,
             waiting: HashMap::new(),
             tokens: HashMap::new(),
             position: (0, 0),
@@ -215,16 +224,27 @@ impl Owner {
         if now >= self.announce_at {
             self.announce_at = now + HELD_EVERY;
             self.announce(now);
+            let engine = &self.engine;
+            self.quota.tend(now, |id| engine.holds(id) || engine.runs(id, now));
         }
         self.report();
         if let Some(done) = self.surrendered.take() {
-            let _ = done.send(()); // Whoever waited may have given up.
+            self.quota.when_settled(done);
         }
     }
 
     fn take_in(&mut self, now: Time, input: Input, events: &mut Vec<Event>) {
         match input {
-            Input::Event(event) => events.push(event),
+            Input::Event(event) => {
+                if let Event::Done { items, .. } = &event {
+                    self.quota.done(items);
+                }
+                events.push(event);
+            }
+            Input::Verdict(verdict) => {
+                let awaited = self.engine.holds(verdict.id);
+                events.extend(self.quota.hear(verdict, awaited));
+            }
             Input::Read(Read::Deliveries(lane, deliveries)) => {
                 events.extend(deliveries.iter().filter_map(|delivery| self.take_delivery(now, lane, delivery)));
             }
@@ -275,7 +295,7 @@ impl Owner {
 
     fn perform(&mut self, now: Time, action: Action) -> Option<Event> {
         match action {
-            Action::Reserve(id) => return Some(self.quota.reserve(id)),
+            Action::Reserve(id) => return self.engine.item(id).and_then(|item| self.quota.reserve(item)),
             Action::Dispatch { batch, worker, backend, items } => {
                 self.metrics.dispatched(items.len());
                 let (items, body) = self.load(now, &items);
@@ -294,9 +314,15 @@ impl Owner {
                 }
             }
             Action::Fail { id, ingress, code } => self.fail(id, ingress, code),
+            Action::Refuse { id, ingress, refusal } => {
+                self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Refused { id, refusal }, Bytes::new());
+            }
             Action::Release(id) if self.engine.holds(id) => {} // It has come again in the meantime.
             Action::Release(id) => {
                 self.waiting.remove(&id);
+                if !self.engine.runs(id, now) {
+                    self.quota.unused(id);
+                }
             }
         }
         None
@@ -329,6 +355,7 @@ impl Owner {
             remaining_ms: millis(waiting.deadline.since(now)),
             queue_ms: millis(queued),
             ack,
+            standing: self.quota.standing(id),
             body_len: u32::try_from(waiting.body.len()).unwrap_or(u32::MAX),
             envelope: waiting.envelope.clone(),
         }
@@ -370,6 +397,7 @@ impl Owner {
         self.window.set_room(room);
         let (free, outstanding) = self.engine.credit(clock::now());
         self.metrics.credit(free, outstanding);
+        self.quota.report();
         for lane in Lane::ALL {
             self.metrics.queue(lane, self.engine.depth(lane));
         }
@@ -381,6 +409,7 @@ fn item(envelope: Envelope, lane: Lane, bytes: usize, deadline: Time) -> Item {
         id: envelope.id,
         longest: envelope.longest_tokens(),
         tenant: envelope.tenant.into(),
+        key: envelope.key.map(Into::into),
         lane,
         tokens_in: envelope.tokens_in,
         tokens_out: envelope.tokens_out,
@@ -397,7 +426,6 @@ const fn sentence(code: Code) -> &'static str {
         Code::DeadlineExceeded => {
             "The deadline passed while the request waited for a worker; allow more time or try when there is less load."
         }
-        Code::TooManyInFlight => "The quota does not allow this request now; try again later.",
         _ => "The request could not be scheduled; try again.",
     }
 }

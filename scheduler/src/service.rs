@@ -5,6 +5,7 @@ use crate::engine::Event;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelHandle, Office};
 use crate::ownership::Peers;
+use crate::quota::Treasury;
 use bytes::Bytes;
 use shared::broker::{Address, Attached, Broker, BrokerError, Bucket, LEASE_TTL};
 use shared::clock::{self, Time};
@@ -42,7 +43,13 @@ impl Scheduler {
     ///
     /// # Errors
     /// When the broker cannot be listened to.
-    pub async fn start(config: &Config, broker: Arc<dyn Broker>, id: NodeId, registry: &prometheus::Registry) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Config,
+        treasury: Treasury,
+        broker: Arc<dyn Broker>,
+        id: NodeId,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
         let weights = config.tenants.iter().filter(|t| t.weight != 1).map(|t| (t.name.as_str().into(), t.weight)).collect();
         let office = Office {
             id: id.clone(),
@@ -51,6 +58,7 @@ impl Scheduler {
             metrics: Metrics::new(registry)?,
             broker: Arc::clone(&broker),
             weights,
+            treasury,
         };
         let desk = Arc::new(Desk::new(id.clone()));
         let addresses = [Address::Scheduler(id), Address::Heartbeats, Address::Cancels];

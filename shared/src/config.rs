@@ -70,6 +70,8 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Requests in flight of one tenant in one ingress.
     pub in_flight_per_tenant_max: usize,
+    /// How long a request waits for a rate limit before its caller is told to come back, in milliseconds.
+    pub max_wait_ms: u64,
     /// The deadline of a request that does not say, in milliseconds.
     pub request_timeout_ms: u64,
     /// Time for a connection to send its headers, in milliseconds.
@@ -88,6 +90,7 @@ impl Default for Limits {
             inputs_max: 2_048,
             in_flight_max: 10_000,
             in_flight_per_tenant_max: 2_000,
+            max_wait_ms: 1_000,
             request_timeout_ms: 600_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 60_000,

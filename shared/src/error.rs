@@ -1,5 +1,6 @@
 //! core: every way a request can end badly, in one table: code, HTTP status, OpenAI's error type.
 
+use crate::quota::Standing;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -57,6 +58,12 @@ codes! {
     // Too much work.
     TooManyInFlight = "too_many_in_flight", 429, "rate_limit_error";
     QueueFull = "queue_full", 429, "rate_limit_error";
+    RateLimited = "rate_limit_exceeded", 429, "rate_limit_error";
+    /// A budget is used up until its period ends: OpenAI's word for it.
+    BudgetExhausted = "insufficient_quota", 429, "insufficient_quota";
+    /// The request alone is more than a limit allows, ever.
+    OverLimit = "request_over_limit", 429, "rate_limit_error";
+    LimitsUnavailable = "limits_unavailable", 503, "service_unavailable_error";
     Overloaded = "overloaded", 503, "service_unavailable_error";
     Draining = "draining", 503, "service_unavailable_error";
     BrokerUnavailable = "broker_unavailable", 503, "service_unavailable_error";
@@ -100,11 +107,14 @@ pub struct Failure {
     /// Wait this long before another try, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u32>,
+    /// How the caller's limits stand. It does not travel: an ingress knows it from a refusal.
+    #[serde(skip)]
+    pub standing: Option<Box<Standing>>,
 }
 
 impl Failure {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, retry_after_ms: None }
+        Self { code, message: message.into(), param: None, retry_after_ms: None, standing: None }
     }
 
     #[must_use]

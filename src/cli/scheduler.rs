@@ -16,7 +16,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let Role { config, broker, id } = Role::prepare("scheduler", &args.role).await?;
     let registry = setup::registry();
     let _status = status::serve(args.role.metrics, Arc::clone(&broker), registry.clone()).await?;
-    let scheduler = Scheduler::start(&config, Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
+    let scheduler =
+        Scheduler::start(&config, setup::treasury(&config), Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
     out::line("ready");
     signals::stop().await?;
     scheduler.drain().await;

@@ -2,9 +2,12 @@
 
 use super::RoleArgs;
 use super::out::Failed;
+use arc_swap::ArcSwap;
+use scheduler::{Ledger, Treasury};
 use shared::broker::Broker;
 use shared::config::{self, Config};
 use shared::domain::NodeId;
+use shared::identity::Directory;
 use shared::{entropy, telemetry};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +53,12 @@ pub(crate) fn start_logs(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(target: "config", "{warning}");
     }
+}
+
+/// Who has which limits, and where they are counted.
+pub(crate) fn treasury(config: &Config) -> Treasury {
+    let directory = Arc::new(ArcSwap::from_pointee(Directory::new(config, entropy::secret())));
+    Treasury { directory, ledger: Ledger::Own(Arc::default()) }
 }
 
 /// The metrics of this process, with those of the process itself.

@@ -54,8 +54,9 @@ async fn serve(config: Arc<Config>, choice: Choice, dev_key: Option<String>) -> 
     let registry = setup::registry();
     let limit = Duration::from_millis(config.limits.drain_timeout_ms);
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.map_err(Failed::broken)?;
-    let scheduler =
-        Scheduler::start(&config, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.map_err(Failed::broken)?;
+    let scheduler = Scheduler::start(&config, setup::treasury(&config), Arc::clone(&broker), entropy::node_id("scheduler"), &registry)
+        .await
+        .map_err(Failed::broken)?;
     let id = entropy::node_id("ingress");
     let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, true).await.map_err(Failed::broken)?;
     banner(&config, ingress.local_addr(), &note, dev_key.as_deref());

@@ -1,14 +1,16 @@
 //! The deferred lanes, whose callers come in a later release: their deliveries travel to the worker, are kept for as long as
 //! it runs, and are acked by it. In one process and on virtual time, because an ack wait is 15 s.
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prometheus::Registry;
-use scheduler::Scheduler;
+use scheduler::{Ledger, Scheduler, Treasury};
 use shared::broker::memory::MemoryBroker;
 use shared::broker::{ACK_WAIT_DEFERRED, Address, Broker, LaneFilter, LaneSubject};
 use shared::config::{self, Config};
 use shared::domain::{Lane, NodeId, Operation, Token};
 use shared::entropy;
+use shared::identity::Directory;
 use shared::wire::{Encoding, Envelope, Reply, ToIngress, decode, encode_one};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,7 @@ fn frame(ingress: &NodeId, lane: Lane) -> Bytes {
     let body = Bytes::from_static(br#"{"model":"slow","max_tokens":1,"messages":[{"role":"user","content":"tide"}]}"#);
     let envelope = Envelope {
         id: entropy::request_id(),
+        key: None,
         tenant: "t".into(),
         model: "slow".into(),
         lane,
@@ -71,7 +74,10 @@ async fn runs_once_and_is_acked(lane: Lane) {
     let ingress = NodeId::parse("nobody-lives-here").expect("a token");
     let mut inbox = broker.listen(&Address::Ingress(ingress.clone())).await.expect("an inbox");
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.expect("a worker");
-    let scheduler = Scheduler::start(&config, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.expect("a scheduler");
+    let directory = Arc::new(ArcSwap::from_pointee(Directory::new(&config, entropy::secret())));
+    let treasury = Treasury { directory, ledger: Ledger::Own(Arc::default()) };
+    let scheduler =
+        Scheduler::start(&config, treasury, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.expect("a scheduler");
 
     let model = Token::of_model("slow");
     let to = LaneSubject { lane, model: model.clone(), part: 0, origin: Token::parse("t").expect("a token") };

@@ -10,5 +10,6 @@ mod fairness;
 mod faults;
 mod harness;
 mod kills;
+mod limits;
 mod quickstart;
 mod sdk;

@@ -17,6 +17,7 @@ use shared::broker::Broker;
 use shared::clock::Time;
 use shared::domain::{ExecId, RequestId};
 use shared::error::{Code, Failure};
+use shared::quota::Standing;
 use shared::wire::{Envelope, ItemEnd, Usage};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub(crate) struct Job {
     pub(crate) envelope: Arc<Envelope>,
     pub(crate) body: Bytes,
     pub(crate) queue_ms: u32,
+    /// How the caller's limits stood, for the head of the answer.
+    pub(crate) standing: Option<Box<Standing>>,
     pub(crate) deadline: Time,
     pub(crate) cancel: CancellationToken,
 }

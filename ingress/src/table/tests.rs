@@ -1,6 +1,7 @@
 //! The table's behaviours, one by one.
 
 use super::*;
+use crate::pending::SILENCE_MAX;
 use shared::domain::{Lane, NodeId, Operation};
 use shared::entropy::{exec_id, request_id};
 use shared::wire::Encoding;
@@ -12,6 +13,7 @@ fn envelope(id: RequestId, stream: bool) -> Envelope {
     Envelope {
         id,
         tenant: "t".into(),
+        key: None,
         model: "m".into(),
         lane: Lane::Interactive,
         op: Operation::Chat,
@@ -44,6 +46,8 @@ fn waiting(stream: bool) -> (Table, RequestId, UnboundedReceiver<Piece>) {
         deadline: Time::from_millis(100_000),
         pieces,
         meter: Meter::default(),
+        account: None,
+        waits: false,
     });
     (table, id, answer)
 }
@@ -57,7 +61,10 @@ fn cancel(id: RequestId, exec: Option<ExecId>) -> Option<Action> {
 }
 
 fn code(answer: &mut UnboundedReceiver<Piece>) -> Code {
-    answer.try_recv().unwrap().unwrap_err().code
+    match answer.try_recv().unwrap() {
+        Err(Setback::Failed(failure)) => failure.code,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -169,4 +176,34 @@ fn a_begun_stream_whose_worker_is_gone_ends_with_an_error() {
     assert_eq!(table.sweep(LATE), [cancel(id, None).unwrap()]);
     answer.try_recv().unwrap().unwrap();
     assert_eq!(code(&mut answer), Code::StreamInterrupted);
+}
+
+#[test]
+fn what_a_limit_refused_waits_here_and_is_not_lost() {
+    let (mut table, id, mut answer) = waiting(false);
+    table.published(&[id], Stored { sequence: 1, epoch: 1, duplicate: false }, Time::ZERO);
+    let account = Arc::new(Account { tenant: "t".into(), key: None, queued: (1, 1) });
+    table.entries.get_mut(&id).unwrap().account = Some(account);
+    let (_, tokens) = table.give_back(id, Refusal::unavailable()).unwrap();
+    assert_eq!(tokens, 2);
+    assert!(matches!(answer.try_recv().unwrap(), Err(Setback::Refused(_))));
+
+    // The word on its publication comes late, and its place in the lane has been passed.
+    table.published(&[id], Stored { sequence: 1, epoch: 1, duplicate: false }, Time::ZERO);
+    let passed = vec![Passed { model: Token::of_model("m"), epoch: 1, sequence: 9 }];
+    table.held(&Held { from: NodeId::parse("s").unwrap(), ids: vec![], passed }, Time::ZERO);
+    assert_eq!(table.sweep(LATE), []);
+
+    assert_eq!(table.set_out(id), Some(Token::of_model("m")));
+    table.published(&[id], Stored { sequence: 2, epoch: 1, duplicate: false }, LATE);
+    assert_eq!(table.sweep(LATE + SILENCE_MAX), [Action::Publish(id, Token::of_model("m"))], "lost like any other");
+}
+
+#[test]
+fn a_refusal_of_what_is_being_answered_changes_nothing() {
+    let (mut table, id, mut answer) = waiting(true);
+    table.hear(part(id, exec_id(), 0), Bytes::new(), Time::ZERO);
+    assert!(table.give_back(id, Refusal::unavailable()).is_none());
+    assert!(answer.try_recv().unwrap().is_ok());
+    assert!(matches!(answer.try_recv(), Err(TryRecvError::Empty)));
 }

@@ -11,7 +11,9 @@ use hyper_util::rt::TokioExecutor;
 use ingress::Ingress;
 use prometheus::Registry;
 use shared::broker::memory::MemoryBroker;
-use shared::broker::{AckToken, Address, Broker, BrokerError, Bucket, Inbox, LaneFilter, LaneSubject, Puller, Record, Stored};
+use shared::broker::{
+    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Stored,
+};
 use shared::config::{Config, Secret, Tenant};
 use shared::domain::{ExecId, Lane, NodeId, RequestId, Token};
 use shared::error::Failure;
@@ -149,7 +151,7 @@ impl Stand {
     }
 
     pub(crate) async fn reply(&self, id: RequestId, exec: ExecId, part: u32, last: bool, body: impl Into<Bytes>) {
-        let head = Box::new(ReplyHead { backend: "sandbox-0".into(), batch_size: 3, queue_ms: 7, backend_ms: 5 });
+        let head = Box::new(ReplyHead { backend: "sandbox-0".into(), batch_size: 3, queue_ms: 7, backend_ms: 5, standing: None });
         let head = (part == 0).then_some(head);
         self.post(ToIngress::Reply(Reply { id, exec: Some(exec), part, last, head, failure: None, usage: None }), body).await;
     }
@@ -284,6 +286,12 @@ impl Broker for Scripted {
     }
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
         self.memory.record_get(bucket, key).await
+    }
+    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+        self.memory.append(journal, topic, message_id, entry).await
+    }
+    async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
+        self.memory.follow(feed, since).await
     }
     async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {
         self.memory.blob_put(key, blob).await

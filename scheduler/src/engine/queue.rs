@@ -204,6 +204,7 @@ mod tests {
         let item = Item {
             id: RequestId(uuid::Uuid::from_u128(u128::from(n))),
             tenant: tenant.into(),
+            key: None,
             lane,
             tokens_in: 10,
             tokens_out: 0,

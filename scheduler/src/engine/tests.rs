@@ -29,6 +29,7 @@ fn item(n: u64) -> Item {
     Item {
         id: id(n),
         tenant: "t".into(),
+        key: None,
         lane: Lane::Interactive,
         tokens_in: 10,
         tokens_out: 0,

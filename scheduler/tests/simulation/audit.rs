@@ -94,7 +94,9 @@ impl Audit {
                 Action::Renew(frame) | Action::Nak(frame) | Action::Close(frame) => {
                     assert!(self.books.frames.contains(frame), "{action:?}")
                 }
-                Action::Fail { id, .. } => assert!(self.books.known.contains_key(id), "{action:?} of a stranger"),
+                Action::Fail { id, .. } | Action::Refuse { id, .. } => {
+                    assert!(self.books.known.contains_key(id), "{action:?} of a stranger")
+                }
                 Action::Release(id) => {
                     assert!(self.books.known.contains_key(id), "{action:?} of a stranger");
                     self.books.released(*id);

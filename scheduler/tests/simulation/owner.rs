@@ -13,6 +13,7 @@ use shared::broker::ACK_WAIT_INTERACTIVE;
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
 use shared::error::Code;
+use shared::quota::Refusal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -102,6 +103,7 @@ impl World {
             Action::Fail { id, code, .. } => {
                 self.verdict(id, if code == Code::DeadlineExceeded { Outcome::Expired } else { Outcome::Refused });
             }
+            Action::Refuse { id, .. } => self.verdict(id, Outcome::Refused),
             Action::Release(id) if owner.engine.holds(id) => {} // It has come again in the meantime.
             Action::Release(id) => {
                 owner.bytes.remove(&id);
@@ -112,7 +114,8 @@ impl World {
 
     fn reserve(&mut self, n: usize, id: RequestId) -> Option<Event> {
         let Quota::Asked { refused } = self.plan.quota else { return Some(Event::Reserved(id)) };
-        let event = if self.rng.happens(refused) { Event::QuotaRefused { id, retry_at: self.now } } else { Event::Reserved(id) };
+        let event =
+            if self.rng.happens(refused) { Event::QuotaRefused { id, refusal: Refusal::unavailable() } } else { Event::Reserved(id) };
         let after = self.rng.micros(100, 3_000);
         self.post(after, Happening::Mail { scheduler: n, input: Input::Event(event) });
         None
@@ -230,6 +233,7 @@ fn item(request: &Request) -> Item {
     Item {
         id: request.id,
         tenant: tenant(request.tenant).into(),
+        key: None,
         lane: request.lane,
         tokens_in: request.tokens_in,
         tokens_out: request.tokens_out,

@@ -38,6 +38,8 @@ pub struct Directory {
     tenants: Shards<Arc<str>, Arc<Tenant>>,
     keys: Shards<KeyId, Arc<Key>>,
     literals: Arc<LiteralKeys>,
+    /// The limits of the file's keys that have any, by the key's id.
+    literal_quotas: Arc<HashMap<Arc<str>, Arc<Quota>>>,
     peppers: Option<Arc<Peppers>>,
     /// What all keys without limits share.
     unlimited: Arc<Quota>,
@@ -55,17 +57,24 @@ impl Directory {
             tenants: Shards::default(),
             keys: Shards::default(),
             literals: Arc::new(LiteralKeys::new(secret)),
+            literal_quotas: Arc::default(),
             peppers: config.peppers.as_ref().map(|peppers| Arc::new(Peppers::new(peppers))),
             unlimited: Arc::default(),
         };
         let mut literals = LiteralKeys::new(secret);
+        let mut literal_quotas = HashMap::default();
         for tenant in &config.tenants {
             directory.enter(tenant.record(), Source::File);
             for key in &tenant.keys {
-                literals.insert(key.secret.expose().as_bytes(), directory.of_file(&tenant.name, key));
+                let compiled = directory.of_file(&tenant.name, key);
+                if !compiled.quota.is_unlimited() {
+                    literal_quotas.insert(Arc::clone(&compiled.id), Arc::clone(&compiled.quota));
+                }
+                literals.insert(key.secret.expose().as_bytes(), compiled);
             }
         }
         directory.literals = Arc::new(literals);
+        directory.literal_quotas = Arc::new(literal_quotas);
         directory
     }
 
@@ -109,6 +118,12 @@ impl Directory {
 
     pub fn key(&self, id: KeyId) -> Option<&Arc<Key>> {
         self.keys.get(&id)
+    }
+
+    /// The limits of a key by itself, by the id that it has in logs and envelopes. `None`: it has none, or is not here.
+    pub fn quota_of_key(&self, id: &str) -> Option<&Arc<Quota>> {
+        let issued = KeyId::parse(id).and_then(|id| self.key(id)).map(|key| &key.quota);
+        issued.or_else(|| self.literal_quotas.get(id)).filter(|quota| !quota.is_unlimited())
     }
 
     pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {

@@ -48,6 +48,16 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The limits cannot be kept at the moment; they may be in a while.
+    pub const fn unavailable() -> Self {
+        Self {
+            reason: Reason::Unavailable,
+            whose: Whose::Tenant,
+            retry_after_ms: Some(1_000),
+            standing: Standing { requests: None, tokens: None },
+        }
+    }
+
     /// A budget is used up: there is no use in trying before the period ends, and a client should not.
     pub const fn is_exhausted(&self) -> bool {
         self.reason.is_budget()

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Envelope {
     pub id: RequestId,
     pub tenant: Box<str>,
+    /// The id of the caller's key, where they have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Box<str>>,
     /// The model's public name.
     pub model: Box<str>,
     pub lane: Lane,
@@ -95,6 +98,7 @@ pub(crate) fn sample() -> Envelope {
     Envelope {
         id: RequestId(uuid::Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001)),
         tenant: "search".into(),
+        key: None,
         model: "embed-small".into(),
         lane: Lane::Interactive,
         op: Operation::Embeddings,

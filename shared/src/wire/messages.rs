@@ -2,6 +2,7 @@
 
 use crate::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
 use crate::error::Failure;
+use crate::quota::{Refusal, Standing};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub enum ToIngress {
     /// The part's body is a piece of the answer.
     #[serde(rename = "reply")]
     Reply(Reply),
+    /// A limit does not allow the request now: it is the ingress's again.
+    #[serde(rename = "refused")]
+    Refused { id: RequestId, refusal: Refusal },
     #[serde(rename = "held")]
     Held(Held),
 }
@@ -89,6 +93,9 @@ pub struct DispatchItem {
     /// Deferred lanes: the broker's ack token, which the worker renews and acks when the result is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<Box<str>>,
+    /// How the caller's limits stand, where there are any: for the headers of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Box<Standing>>,
     /// The bytes of this item's body inside the part's body.
     pub body_len: u32,
     /// The encoded [`super::Envelope`], as it came from the lane.
@@ -163,6 +170,9 @@ pub struct ReplyHead {
     pub queue_ms: u32,
     /// From the call's start to its first byte (stream) or its end.
     pub backend_ms: u32,
+    /// How the caller's limits stood when this was admitted, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Box<Standing>>,
 }
 
 /// Each second, to each ingress: what the sender still has of it, and how far the lane has been read.
@@ -227,6 +237,7 @@ mod raw {
 mod tests {
     use super::*;
     use crate::error::Code;
+    use crate::quota::{Reason, Whose};
     use crate::wire::Part;
     use serde::de::DeserializeOwned;
     use std::fmt::Debug;
@@ -244,8 +255,15 @@ mod tests {
         let node = NodeId::parse("node-1").unwrap();
         let model = Token::of_model("m");
         let batch = BatchId(9);
-        let item =
-            DispatchItem { id, remaining_ms: 5, queue_ms: 1, ack: Some("a".into()), body_len: 2, envelope: Bytes::from_static(b"xx") };
+        let item = DispatchItem {
+            id,
+            remaining_ms: 5,
+            queue_ms: 1,
+            ack: Some("a".into()),
+            standing: None,
+            body_len: 2,
+            envelope: Bytes::from_static(b"xx"),
+        };
         round_trips(&ToWorker::Dispatch(Dispatch {
             scheduler: node.clone(),
             model: model.clone(),
@@ -267,6 +285,8 @@ mod tests {
             failure: Some(Box::new(Failure::new(Code::Lost, "x").param("p").retry_after_ms(3))),
             usage: None,
         }));
+        let refusal = Refusal { reason: Reason::UsdPerDay, whose: Whose::Key, retry_after_ms: Some(1), standing: Standing::default() };
+        round_trips(&ToIngress::Refused { id, refusal });
         let passed = Passed { model: model.clone(), epoch: 1, sequence: 2 };
         round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
         let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true };

@@ -20,6 +20,7 @@ pub(crate) struct Setup {
     nats: bool,
     sandbox: Vec<String>,
     limits: Vec<String>,
+    quota: String,
     backend_timeout_ms: u32,
 }
 
@@ -31,7 +32,7 @@ enum Layout {
 impl Mill {
     /// All roles in one process, on the in-process broker.
     pub(crate) fn up() -> Setup {
-        Setup { layout: Layout::Up, nats: false, sandbox: Vec::new(), limits: Vec::new(), backend_timeout_ms: 30_000 }
+        Setup { layout: Layout::Up, nats: false, sandbox: Vec::new(), limits: Vec::new(), quota: "{}".into(), backend_timeout_ms: 30_000 }
     }
 
     /// Separate processes on one nats-server.
@@ -56,6 +57,12 @@ impl Setup {
     /// A line of the configuration's `limits`.
     pub(crate) fn limit(mut self, line: &str) -> Self {
         self.limits.push(line.to_owned());
+        self
+    }
+
+    /// The limits of the tenant `first`, such as `{ requests_per_minute: 60 }`.
+    pub(crate) fn quota(mut self, limits: &str) -> Self {
+        self.quota = limits.to_owned();
         self
     }
 
@@ -109,6 +116,7 @@ impl Setup {
     }
 
     fn yaml(&self, backend: &str) -> String {
+        let quota = &self.quota;
         let limits: String = self.limits.iter().map(|line| format!("  {line}\n")).collect();
         let models: String = [("chat", "sequence", 256), ("narrow", "sequence", 1), ("embed", "array", 1)]
             .map(|(name, kind, concurrency)| {
@@ -120,7 +128,7 @@ impl Setup {
             })
             .concat();
         format!(
-            "limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n"
+            "limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n"
         )
     }
 }

@@ -133,6 +133,7 @@ impl Answer {
             backend: bench.backend_name.clone(),
             batch_size: self.batch_size,
             queue_ms: job.queue_ms,
+            standing: job.standing.clone(),
             backend_ms: self.backend_ms,
         };
         bench.executions.answer(job, head, &body, Usage { input: tokens, output: 0 });

@@ -173,5 +173,5 @@ fn served(job: &Job, progress: Progress) -> Usage {
 
 fn head(bench: &Bench, job: &Job, started: Time) -> ReplyHead {
     let backend_ms = millis(clock::now().since(started));
-    ReplyHead { backend: bench.backend_name.clone(), batch_size: 1, queue_ms: job.queue_ms, backend_ms }
+    ReplyHead { backend: bench.backend_name.clone(), batch_size: 1, queue_ms: job.queue_ms, backend_ms, standing: job.standing.clone() }
 }

@@ -119,7 +119,16 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, r
         ack: item.ack.clone(),
     };
     let deadline = now + Duration::from_millis(u64::from(item.remaining_ms));
-    let job = Job { id: item.id, exec, envelope: Arc::new(envelope), body, queue_ms: item.queue_ms, deadline, cancel };
+    let job = Job {
+        id: item.id,
+        exec,
+        envelope: Arc::new(envelope),
+        body,
+        queue_ms: item.queue_ms,
+        standing: item.standing.clone(),
+        deadline,
+        cancel,
+    };
     Some((job, entry))
 }
 

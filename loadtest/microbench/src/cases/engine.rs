@@ -164,6 +164,7 @@ impl Road {
         let tenant = &self.tenants[self.requests as usize % self.tenants.len()];
         Item {
             id: samples::id(self.requests),
+            key: None,
             tenant: Arc::clone(tenant),
             lane: Lane::Interactive,
             tokens_in: 30, // A full batch is within what the engine lets a call hold from the start.

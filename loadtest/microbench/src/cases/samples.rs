@@ -59,6 +59,7 @@ pub(super) fn embedding_envelope(n: u64, body: &Bytes) -> Envelope {
 fn envelope(n: u64, body: &Bytes) -> Envelope {
     Envelope {
         id: id(n),
+        key: None,
         tenant: "search".into(),
         model: "embed-small".into(),
         lane: Lane::Interactive,

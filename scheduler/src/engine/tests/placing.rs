@@ -1,6 +1,7 @@
 //! What goes where, with whom and when, while nothing is lost.
 
 use super::*;
+use shared::quota::{Reason, Standing, Whose};
 
 #[test]
 fn a_request_goes_its_road_and_leaves_nothing_behind() {
@@ -121,15 +122,15 @@ fn what_was_cancelled_is_not_sent_whenever_the_cancel_comes() {
 }
 
 #[test]
-fn a_quota_that_refuses_fails_the_request() {
+fn what_the_quota_refuses_goes_back_to_its_ingress() {
     let mut rig = Rig::new(ModelKind::Sequence, 1);
     let (frame, delivered) = rig.frame(vec![item(1)]);
     let mut actions = Vec::new();
     rig.engine.step(rig.now, [delivered], &mut actions);
     assert_eq!(actions, [Action::Reserve(id(1))], "nothing else happens before the quota has answered");
-    let failed = Action::Fail { id: id(1), ingress: node("ingress"), code: Code::TooManyInFlight };
-    let refused = Event::QuotaRefused { id: id(1), retry_at: rig.now };
-    assert_eq!(rig.step([refused]), [Action::Release(id(1)), failed, Action::Ack(frame)]);
+    let refusal = Refusal { reason: Reason::Tokens, whose: Whose::Key, retry_after_ms: Some(600), standing: Standing::default() };
+    let refused = Action::Refuse { id: id(1), ingress: node("ingress"), refusal };
+    assert_eq!(rig.step([Event::QuotaRefused { id: id(1), refusal }]), [Action::Release(id(1)), refused, Action::Ack(frame)]);
 }
 
 #[test]

@@ -187,6 +187,7 @@ impl Bench {
         let tokens = self.texts[&id].tokens;
         let item = Item {
             id,
+            key: None,
             tenant: "only".into(),
             lane: Lane::Interactive,
             tokens_in: tokens,

@@ -82,6 +82,7 @@ impl Rig {
 fn item(n: usize, tokens: u32, tenants: usize) -> Item {
     Item {
         id: RequestId(Uuid::from_u128(n as u128)),
+        key: None,
         tenant: format!("tenant-{}", n % tenants).into(),
         lane: Lane::Interactive,
         tokens_in: tokens,
