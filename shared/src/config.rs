@@ -2,10 +2,12 @@
 
 mod file;
 mod identity;
+mod price;
 mod secret;
 
 pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
+pub use price::Price;
 pub use secret::Secret;
 
 use crate::domain::{ModelKind, Token};
@@ -111,6 +113,7 @@ pub struct Model {
     pub token: Token,
     pub kind: ModelKind,
     pub batching: Batching,
+    pub price: Price,
     pub backends: Vec<Backend>,
 }
 

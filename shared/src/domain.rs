@@ -144,9 +144,19 @@ impl Token {
 
     /// The token of a model's name: its slug and six characters of the name's hash, so that two names never share one.
     pub fn of_model(name: &str) -> Self {
+        Self::slug(name, 6)
+    }
+
+    /// The token of a tenant's or a role's name. More of the hash than a model's has, because there may be a hundred
+    /// thousand of them, alike in their first 48 characters.
+    pub fn of_name(name: &str) -> Self {
+        Self::slug(name, 12)
+    }
+
+    fn slug(name: &str, hash_len: usize) -> Self {
         let slug: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(48).collect();
         let hash = blake3::hash(name.as_bytes()).to_hex();
-        Self(format!("{slug}-{}", &hash[..6]).into())
+        Self(format!("{slug}-{}", &hash[..hash_len]).into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -215,6 +225,13 @@ mod tests {
         let names = ["gpt-4o", "gpt 4o", "GPT-4o", "org/модель.v1", &"long".repeat(60), ""];
         let tokens: std::collections::HashSet<_> = names.iter().map(|n| Token::of_model(n)).collect();
         assert_eq!(tokens.len(), names.len());
+        assert!(tokens.iter().all(|t| Token::parse(t.as_str()).is_ok()));
+    }
+
+    #[test]
+    fn a_hundred_thousand_names_that_begin_alike_have_tokens_of_their_own() {
+        let tokens: std::collections::HashSet<_> = (0..100_000).map(|n| Token::of_name(&format!("{}{n}", "x".repeat(60)))).collect();
+        assert_eq!(tokens.len(), 100_000);
         assert!(tokens.iter().all(|t| Token::parse(t.as_str()).is_ok()));
     }
 

@@ -18,6 +18,11 @@ pub fn node_id(role: &str) -> NodeId {
     NodeId::parse(&format!("{role}-{:08x}", rand::random::<u32>())).expect("a role is a token")
 }
 
+/// A name for a message that is stored once, however often it is sent.
+pub fn message_id() -> String {
+    now_v7().simple().to_string()
+}
+
 /// 64 random bits.
 pub fn draw() -> u64 {
     rand::random()

@@ -2,6 +2,7 @@
 //! configuration, telemetry, and the one place each for clock, randomness and task spawning.
 
 pub mod broker;
+pub mod calendar;
 pub mod clock;
 pub mod config;
 pub mod domain;
@@ -15,4 +16,5 @@ pub mod quota;
 pub mod task;
 pub mod telemetry;
 pub mod tombstones;
+pub mod usage;
 pub mod wire;

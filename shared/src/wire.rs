@@ -3,6 +3,7 @@
 mod envelope;
 mod frame;
 mod messages;
+mod usage;
 
 pub use envelope::{Claim, Encoding, Envelope};
 pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
@@ -10,3 +11,6 @@ pub use messages::{
     BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, ModelCredit, Passed, RefuseReason, Reply, ReplyHead,
     Running, ToIngress, ToScheduler, ToWorker, Usage,
 };
+pub use usage::Call;
+#[cfg(test)]
+pub(crate) use usage::sample as sample_call;

@@ -6,5 +6,6 @@ mod run;
 pub mod sandbox;
 mod service;
 mod table;
+pub mod usage;
 
 pub use service::{StartError, Worker};

@@ -8,6 +8,7 @@ pub(crate) use executions::Executions;
 use crate::backend::{Backend, BuildError, http};
 use crate::metrics::Metrics;
 use crate::table::Table;
+use crate::usage::Recorder;
 use bytes::Bytes;
 use intake::{Intake, Served};
 use shared::broker::{ACK_WAIT_DEFERRED, AckToken, Address, Attached, Broker, BrokerError};
@@ -50,6 +51,7 @@ pub(crate) struct Shop {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) outbox: Outbox,
     pub(crate) metrics: Metrics,
+    pub(crate) recorder: Recorder,
     served: HashMap<Token, Served>,
     table: Mutex<Table>,
     /// Tasks that run an execution: the last answers of one are sent after it has left the table.
@@ -96,6 +98,7 @@ impl Worker {
             id: id.clone(),
             broker: Arc::clone(&broker),
             outbox,
+            recorder: Recorder::start(Arc::clone(&broker), metrics.clone()),
             metrics,
             served,
             table: Mutex::default(),
@@ -127,6 +130,7 @@ impl Worker {
         if tokio::time::timeout(limit, finished).await.is_err() {
             tracing::warn!(running = self.shop.table().len(), "the drain deadline passed; what still runs is dropped");
         }
+        self.shop.recorder.settled().await;
         let leaving = Heartbeat::Leaving { id: self.shop.id.clone() };
         self.shop.outbox.post(Address::Heartbeats, &leaving, Bytes::new());
         self.shop.outbox.flushed().await;
@@ -224,6 +228,6 @@ impl Served {
             };
             backends.push((credit, Backend::new(config, client)?));
         }
-        Ok(Self { name: model.name.as_str().into(), max_items: model.batching.max_items, backends })
+        Ok(Self { name: model.name.as_str().into(), max_items: model.batching.max_items, price: model.price, backends })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Envelope {
     pub id: RequestId,
     pub tenant: Box<str>,
-    /// The id of the caller's key, where they have one.
+    /// The id of the key that the caller came with: whose usage it is beside the tenant's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Box<str>>,
     /// The model's public name.

@@ -1,14 +1,17 @@
-//! edge: what an execution says to the outside: parts of the answer to the ingress, the end to the scheduler and the lane.
+//! edge: what an execution says to the outside: parts of the answer to the ingress, the end to the scheduler, to
+//! the lane and into the record.
 
 use super::Shop;
 use crate::run::{Ended, Job};
 use crate::table::Report;
 use bytes::Bytes;
 use shared::broker::{AckToken, Address};
+use shared::clock::{self, Time, millis};
+use shared::config::Price;
 use shared::domain::Token;
 use shared::error::Failure;
 use shared::task;
-use shared::wire::{ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
+use shared::wire::{Call, ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
 use std::sync::Arc;
 
 /// A part of an answer is at most this large, so that it fits a frame with its head.
@@ -17,11 +20,14 @@ const PART_BYTES_MAX: usize = 512 * 1024;
 #[derive(Clone)]
 pub(crate) struct Executions {
     shop: Arc<Shop>,
+    /// Where they run, and at what price: for the record.
+    backend: Box<str>,
+    price: Price,
 }
 
 impl Executions {
-    pub(super) const fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
+    pub(super) const fn new(shop: Arc<Shop>, backend: Box<str>, price: Price) -> Self {
+        Self { shop, backend, price }
     }
 
     /// Sends a whole answer, in as many parts as it needs.
@@ -67,13 +73,14 @@ impl Executions {
         self.ack(acks);
     }
 
-    /// Executions have ended: frees their places and tells each owner, in one message for each of its batches. Returns the
+    /// Executions have ended: frees their places and tells each owner, in one message for each of its batches; each goes on record. Returns the
     /// deferred lanes' deliveries, which are given up with [`Self::ack`] once the answers have been handed over.
     pub(crate) fn report<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) -> Vec<AckToken> {
         let mut acks = Vec::new();
         let mut reports: Vec<(Report, Token, Vec<ItemDone>)> = Vec::with_capacity(1);
         for (job, ended) in jobs {
             let Some(entry) = self.shop.table().end(job.id, job.exec) else { continue };
+            self.shop.recorder.note(self.record(job, ended, entry.since));
             let item = ItemDone { id: job.id, end: ended.end, usage: ended.usage };
             for report in entry.reports {
                 match reports.iter_mut().find(|(known, ..)| *known == report) {
@@ -88,6 +95,25 @@ impl Executions {
             self.shop.outbox.post(Address::Scheduler(scheduler), &done, Bytes::new());
         }
         acks
+    }
+
+    fn record(&self, job: &Job, Ended { end, usage }: Ended, since: Time) -> Call {
+        let envelope = &job.envelope;
+        Call {
+            at_ms: u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX),
+            id: job.id,
+            tenant: envelope.tenant.clone(),
+            key: envelope.key.clone(),
+            model: envelope.model.clone(),
+            op: envelope.op,
+            lane: envelope.lane,
+            backend: self.backend.clone(),
+            input: usage.input,
+            output: usage.output,
+            nano_usd: self.price.cost(usage),
+            end,
+            ms: millis(clock::now().since(since)),
+        }
     }
 
     /// Gives deliveries up as done, after everything that has been said so far.

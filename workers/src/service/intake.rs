@@ -7,6 +7,7 @@ use crate::table::{CallId, Entry, Report};
 use bytes::Bytes;
 use shared::broker::Address;
 use shared::clock;
+use shared::config::Price;
 use shared::domain::{ExecId, ModelKind, NodeId, RequestId};
 use shared::entropy;
 use shared::hear::messages;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Served {
     pub(super) name: Box<str>,
     pub(super) max_items: u32,
+    pub(super) price: Price,
     pub(super) backends: Vec<(BackendCredit, Backend)>,
 }
 
@@ -91,7 +93,7 @@ impl Intake {
             backend: backend.clone(),
             max_items: served.max_items,
             broker: Arc::clone(&self.shop.broker),
-            executions: super::Executions::new(Arc::clone(&self.shop)),
+            executions: super::Executions::new(Arc::clone(&self.shop), dispatch.backend.clone(), served.price),
             metrics: self.shop.metrics.clone(),
         };
         Ok((bench, jobs))

@@ -1,10 +1,14 @@
-//! core: what a worker reads from a backend: a generation's events and an array call's vectors.
+//! core: what a worker reads from a backend: a generation's events and an array call's vectors; and the record of the calls.
 
 use super::Case;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use shared::domain::{Lane, Operation, RequestId};
+use shared::wire::{Call, ItemEnd};
+use uuid::Uuid;
 use workers::backend::measured::{parse_events, read_embeddings};
+use workers::usage::measured::record;
 
 /// Tokens of the streamed answer.
 const EVENTS: usize = 64;
@@ -28,6 +32,9 @@ pub(super) fn cases() -> Vec<Case> {
         answer("backend/embeddings/64-vectors-base64", 64, base64),
         answer("backend/embeddings/1-vector-base64", 1, base64),
         answer("backend/embeddings/1-vector-decimal", 1, |vector| json!(vector)),
+        Case::new("usage/64-calls", |meter| {
+            meter.run(&mut call(), |_| (), |call, ()| assert_eq!(record(64, call), 1));
+        }),
     ]
 }
 
@@ -52,4 +59,22 @@ fn answer(name: &str, count: u16, form: fn(&[f32]) -> Value) -> Case {
 fn base64(vector: &[f32]) -> Value {
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     json!(BASE64_STANDARD.encode(bytes))
+}
+
+fn call() -> Call {
+    Call {
+        at_ms: 1_795_000_000_000,
+        id: RequestId(Uuid::from_u128(1)),
+        tenant: "search".into(),
+        key: Some("0123456789".into()),
+        model: "chat-small".into(),
+        op: Operation::Chat,
+        lane: Lane::Interactive,
+        backend: "openai-0".into(),
+        input: 20,
+        output: 5,
+        nano_usd: 6_000,
+        end: ItemEnd::Answered,
+        ms: 250,
+    }
 }

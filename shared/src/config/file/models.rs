@@ -1,7 +1,7 @@
 //! edge: the file's `models`, and their conversion.
 
 use super::{Reader, literal_key};
-use crate::config::{Backend, Batching, ConfigError, Model, SandboxConfig, Secret, Target};
+use crate::config::{Backend, Batching, ConfigError, Model, Price, SandboxConfig, Secret, Target};
 use crate::domain::{ModelKind, Token};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -25,6 +25,8 @@ pub(super) struct FileModel {
     kind: ModelKind,
     #[serde(default)]
     batching: Option<Spanned<Batching>>,
+    #[serde(default)]
+    price: Price,
     backends: Spanned<Vec<FileBackend>>,
 }
 
@@ -65,7 +67,7 @@ impl Reader<'_> {
             }
             let batching = self.batching(file.batching)?;
             let backends = self.backends(&name, file.kind, file.backends, warnings)?;
-            models.push(Model { token: Token::of_model(&name), name, kind: file.kind, batching, backends });
+            models.push(Model { token: Token::of_model(&name), name, kind: file.kind, batching, price: file.price, backends });
         }
         Ok(models)
     }
