@@ -8,6 +8,9 @@
 mod answer;
 pub mod core;
 pub mod memory;
+pub mod redis;
+#[doc(hidden)]
+pub mod suite;
 mod terms;
 
 pub use answer::{Decision, Look, Reason, Refusal, Seeded, Settled, Standing, Usage, Whose, Window};
@@ -58,6 +61,14 @@ pub struct Reserve {
     pub tokens: u64,
     /// What they may cost.
     pub nano_usd: u64,
+}
+
+impl Reserve {
+    /// The key and its quota, where it has one that the ledger keeps.
+    fn limited_key(&self) -> Option<(&Arc<str>, &Quota)> {
+        let quota = self.quotas.key.as_deref().filter(|quota| !quota.is_unlimited())?;
+        Some((self.key.as_ref()?, quota))
+    }
 }
 
 /// Ends a reservation.

@@ -28,8 +28,8 @@ pub(super) struct Entry {
 }
 
 impl Recent {
-    pub(super) fn contains(&self, id: RequestId) -> bool {
-        self.entries.contains_key(&id)
+    pub(super) fn contains(&self, now: u64, id: RequestId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.at + RECENT_MS > now)
     }
 
     /// Remembers an id from now on, whatever was known of it.
@@ -52,8 +52,9 @@ impl Recent {
         }
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+    /// Those remembered at `since` or later.
+    pub(super) fn since(&self, now: u64, since: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(move |entry| entry.at >= since && entry.at + RECENT_MS > now)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,7 +6,7 @@
 use super::account::Account;
 use super::calendar::day_end;
 use super::leases::Leases;
-use super::recent::{Entry, Recent};
+use super::recent::Entry;
 use super::tenant::Tenant;
 use crate::domain::RequestId;
 use crate::quota::{Amount, COUNTED_MAX, Seed, Seeded, Totals};
@@ -33,11 +33,11 @@ pub(super) fn apply(tenant: &mut Tenant, now: u64, seed: &Seed) -> Seeded {
         recent.insert(now, id, Amount::default(), None);
     }
     if let Some(totals) = of_tenant {
-        take_over(account, now, totals, unlogged(recent, seed.counted_from));
+        take_over(account, now, totals, recent.since(now, seed.counted_from));
     }
     for (key, totals) in of_keys {
         let account = keys.get_mut(key).expect("it was put there");
-        take_over(account, now, totals, unlogged(recent, seed.counted_from).filter(|entry| entry.key.as_deref() == Some(key)));
+        take_over(account, now, totals, recent.since(now, seed.counted_from).filter(|entry| entry.key.as_deref() == Some(key)));
     }
     Seeded::Done
 }
@@ -61,11 +61,6 @@ fn count(
     {
         account.count(&mut open.of_key, open.reserved);
     }
-}
-
-/// What was settled lately and is not in the log's sum.
-fn unlogged(recent: &Recent, counted_from: u64) -> impl Iterator<Item = &Entry> {
-    recent.entries().filter(move |entry| entry.at >= counted_from)
 }
 
 fn take_over<'a>(account: &mut Account, now: u64, mut totals: Totals, unlogged: impl Iterator<Item = &'a Entry>) {

@@ -32,10 +32,10 @@ struct Side<'a> {
 impl Tenant {
     pub fn reserve(&mut self, now: u64, asked: &Reserve) -> Decision {
         self.tidy(now);
-        let counted = self.recent.contains(asked.id);
+        let counted = self.recent.contains(now, asked.id);
         let is_open = self.leases.contains(asked.id);
         let amount = Amount::of_request(asked.tokens, asked.nano_usd);
-        let limited_key = limited_key(asked);
+        let limited_key = asked.limited_key();
         let [tenant, key] = &mut sides(&mut self.account, &mut self.keys, asked, limited_key, now);
         if !is_open && let Some(no) = decline(now, [tenant.as_ref(), key.as_ref()], amount, counted) {
             return no;
@@ -77,7 +77,7 @@ impl Tenant {
 
     fn settle_unknown(&mut self, now: u64, ended: &Settle) -> Settled {
         let Outcome::Used { tokens, nano_usd } = ended.outcome else { return Settled::Again };
-        if self.recent.contains(ended.id) {
+        if self.recent.contains(now, ended.id) {
             return Settled::Again;
         }
         let used = Amount::of_request(tokens, nano_usd);
@@ -143,12 +143,6 @@ impl Tenant {
             }
         }
     }
-}
-
-/// The key and its quota, where it has one that the ledger keeps.
-fn limited_key(asked: &Reserve) -> Option<(&Arc<str>, &Quota)> {
-    let quota = asked.quotas.key.as_deref().filter(|quota| !quota.is_unlimited())?;
-    Some((asked.key.as_ref()?, quota))
 }
 
 /// The accounts that count, up to date and under the quotas that are in force now.

@@ -1,0 +1,52 @@
+//! A redis-server of a test's own: on a free port, nothing on disk, gone with the test.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+/// `TIDEMILL_REDIS_SERVER`, else the one that `tests/run --setup` installs, else the one on PATH.
+fn program() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("shared/ is in the repository");
+    let installed = repository.join(".tidemill/bin/redis-server");
+    let named = std::env::var_os("TIDEMILL_REDIS_SERVER").map(PathBuf::from);
+    named.or_else(|| installed.is_file().then_some(installed)).unwrap_or_else(|| "redis-server".into())
+}
+
+impl RedisServer {
+    pub(crate) async fn start() -> Self {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let folder = TempDir::new().unwrap();
+        let child = spawn(port, &folder);
+        let mut server = Self { child, port, folder };
+        server.opened().await;
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    async fn opened(&mut self) {
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            assert!(self.child.try_wait().unwrap().is_none(), "redis-server did not start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn spawn(port: u16, folder: &TempDir) -> Child {
+    let mut command = Command::new(program());
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+    command.arg(folder.path()).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().expect("no redis-server was found: run tests/run --setup first")
+}
