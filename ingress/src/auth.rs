@@ -1,5 +1,6 @@
-//! edge: who is calling: the one credential of a request's headers, looked up in the directory of the moment.
+//! edge: who is calling: the one credential of a request's headers, a key or a token, looked up in the directory of the moment.
 
+use crate::jwt::{Tokens, Verified, is_token};
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, header};
 use shared::clock;
@@ -12,24 +13,43 @@ const API_KEY: &str = "x-api-key";
 pub(crate) struct Auth {
     /// Read by every request, replaced whole when an object of the store changes.
     directory: ArcSwap<Directory>,
+    /// `None`: no issuer is configured, and a token is a key like any other.
+    tokens: Option<Tokens>,
 }
 
 impl Auth {
-    pub(crate) fn new(directory: Directory) -> Self {
-        Self { directory: ArcSwap::from_pointee(directory) }
+    pub(crate) fn new(directory: Directory, tokens: Option<Tokens>) -> Self {
+        Self { directory: ArcSwap::from_pointee(directory), tokens }
     }
 
     /// Whom a request's one credential belongs to.
     ///
     /// # Errors
-    /// `multiple_credentials`, `missing_api_key`, and those of [`Directory::authenticate`].
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Failure> {
+    /// `multiple_credentials`, `missing_api_key`, and those of [`Directory::authenticate`], [`Tokens::verify`] and
+    /// [`Directory::vouched`].
+    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Failure> {
         let credential = credential(headers)?;
-        self.directory.load().authenticate(credential, clock::unix_seconds()).map(Arc::new)
+        let now = clock::unix_seconds();
+        match &self.tokens {
+            Some(tokens) if is_token(credential) => {
+                let token = verified(tokens, credential, now).await?;
+                self.directory.load().vouched(&token.tenant, token.role.as_deref(), &token.scope)
+            }
+            _ => self.directory.load().authenticate(credential, now),
+        }
+        .map(Arc::new)
     }
 }
 
-/// The key of a request: `Authorization: Bearer KEY` or `x-api-key: KEY`, one of them, once.
+async fn verified(tokens: &Tokens, token: &[u8], now: u64) -> Result<Arc<Verified>, Failure> {
+    match tokens.seen(token, now) {
+        Some(verified) => Ok(verified),
+        // Boxed, so that the many requests with a key need not have room for it.
+        None => Box::pin(tokens.verify(token, now)).await,
+    }
+}
+
+/// The credential of a request: `Authorization: Bearer KEY` or `x-api-key: KEY`, one of them, once.
 fn credential(headers: &HeaderMap) -> Result<&[u8], Failure> {
     let bearers = headers.get_all(header::AUTHORIZATION).iter().map(bearer);
     let keys = headers.get_all(API_KEY).iter().map(|value| Some(value.as_bytes()));
@@ -53,7 +73,7 @@ mod tests {
 
     fn auth() -> Auth {
         let yaml = "tenants: [{ name: a, keys: [sk-aaaa, sk-bbbb] }, { name: b, keys: [sk-cccc] }]";
-        Auth::new(Directory::new(&parse(yaml, "f").unwrap(), [7; 32]))
+        Auth::new(Directory::new(&parse(yaml, "f").unwrap(), [7; 32]), None)
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -64,17 +84,17 @@ mod tests {
         headers
     }
 
-    #[test]
-    fn a_key_leads_to_its_tenant_by_either_header() {
+    #[tokio::test]
+    async fn a_key_leads_to_its_tenant_by_either_header() {
         let auth = auth();
-        let tenant = |pair| auth.identify(&headers(&[pair])).unwrap().tenant.name.to_string();
-        assert_eq!(tenant(("authorization", "Bearer sk-bbbb")), "a");
-        assert_eq!(tenant(("authorization", "bearer  sk-cccc ")), "b");
-        assert_eq!(tenant(("x-api-key", "sk-cccc")), "b");
+        let cases = [("authorization", "Bearer sk-bbbb", "a"), ("authorization", "bearer  sk-cccc ", "b"), ("x-api-key", "sk-cccc", "b")];
+        for (name, value, tenant) in cases {
+            assert_eq!(&*auth.identify(&headers(&[(name, value)])).await.unwrap().tenant.name, tenant);
+        }
     }
 
-    #[test]
-    fn each_bad_credential_has_its_code() {
+    #[tokio::test]
+    async fn each_bad_credential_has_its_code() {
         let cases: [(&[(&str, &str)], Code); 9] = [
             (&[], Code::MissingApiKey),
             (&[("authorization", "")], Code::MissingApiKey),
@@ -87,7 +107,7 @@ mod tests {
             (&[("authorization", "Bearer sk-aaaa"), ("authorization", "Bearer sk-aaaa")], Code::MultipleCredentials),
         ];
         for (pairs, code) in cases {
-            let failure = auth().identify(&headers(pairs)).unwrap_err();
+            let failure = auth().identify(&headers(pairs)).await.unwrap_err();
             assert_eq!(failure.code, code, "{pairs:?}");
             assert!(!failure.message.contains("sk-"), "a key is never repeated");
         }

@@ -29,7 +29,7 @@ pub(crate) struct Entered {
 /// [`headers::request_timeout`] and [`body::read`].
 pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange) -> Result<Entered, Failure> {
     let (parts, body) = request.into_parts();
-    let (caller, deadline) = match pass(gate, &parts.headers, exchange) {
+    let (caller, deadline) = match pass(gate, &parts.headers, exchange).await {
         Ok(passed) => passed,
         Err(failure) => {
             body::discard(&parts.headers, body);
@@ -41,8 +41,8 @@ pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange
 }
 
 /// What the headers alone decide.
-fn pass(gate: &Gate, headers: &HeaderMap, exchange: &mut Exchange) -> Result<(Arc<Caller>, Time), Failure> {
-    let caller = gate.auth.identify(headers)?;
+async fn pass(gate: &Gate, headers: &HeaderMap, exchange: &mut Exchange) -> Result<(Arc<Caller>, Time), Failure> {
+    let caller = gate.auth.identify(headers).await?;
     exchange.identify(Arc::clone(&caller));
     if let Some(op) = exchange.op() {
         caller.may_call(op, Lane::Interactive)?;

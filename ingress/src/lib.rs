@@ -17,6 +17,7 @@ mod entry;
 mod exchange;
 mod gate;
 mod headers;
+mod jwt;
 #[doc(hidden)]
 pub mod measured;
 mod metrics;
@@ -37,4 +38,5 @@ mod strangers;
 mod table;
 mod ticket;
 
+pub use jwt::SourceError;
 pub use service::{Ingress, StartError};

@@ -31,7 +31,7 @@ pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(arrival): Exte
         let data = theirs.map(|model| entry(&gate, &model.name)).collect();
         Ok(Json(ModelList { object: "list", data }).into_response())
     };
-    serve(&gate, arrival, &headers, list)
+    serve(&gate, arrival, &headers, list).await
 }
 
 pub(crate) async fn one(
@@ -45,12 +45,12 @@ pub(crate) async fn one(
         let (name, _) = known.ok_or_else(model_not_found)?;
         Ok(Json(entry(&gate, name)).into_response())
     };
-    serve(&gate, arrival, &headers, one)
+    serve(&gate, arrival, &headers, one).await
 }
 
-fn serve(gate: &Gate, arrival: Arrival, headers: &HeaderMap, answer: impl FnOnce(&Caller) -> Result<Response, Failure>) -> Response {
+async fn serve(gate: &Gate, arrival: Arrival, headers: &HeaderMap, answer: impl FnOnce(&Caller) -> Result<Response, Failure>) -> Response {
     let mut exchange = gate.begin(arrival, None);
-    let served = gate.auth.identify(headers).and_then(|caller| {
+    let served = gate.auth.identify(headers).await.and_then(|caller| {
         exchange.identify(Arc::clone(&caller));
         answer(&caller)
     });

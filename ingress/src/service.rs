@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::gate::Gate;
+use crate::jwt::{SourceError, Tokens};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::road::{Queue, Road};
@@ -33,6 +34,8 @@ pub enum StartError {
     Bind { addr: SocketAddr, cause: io::Error },
     #[error("the ingress cannot use the broker: {0}")]
     Broker(#[from] BrokerError),
+    #[error("the keys of an issuer cannot be had: {0}")]
+    Issuer(#[from] SourceError),
     #[error("the ingress's metrics are registered already: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -79,7 +82,8 @@ impl Ingress {
         let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();
         let pulse = task::spawn_guarded("pulse", pulse::run(Arc::clone(&road), outbox.clone()));
 
-        let gate = Arc::new(gate(config, road, peers, metrics, registry, require_worker));
+        let auth = auth(&config)?;
+        let gate = Arc::new(gate(config, auth, road, peers, metrics, registry, require_worker));
         let addr = gate.config.listen;
         let server = Server::bind(addr, &gate.config.limits, routes::router(Arc::clone(&gate))).await;
         let server = server.map_err(|cause| StartError::Bind { addr, cause })?;
@@ -113,9 +117,23 @@ fn publish(road: &Arc<Road>, queue: Queue) -> Guarded {
     task::spawn_guarded("publisher", publisher::run(Arc::clone(road), queue))
 }
 
-fn gate(config: Arc<Config>, road: Arc<Road>, peers: Arc<Peers>, metrics: Arc<Metrics>, registry: &Registry, require_worker: bool) -> Gate {
+fn auth(config: &Config) -> Result<Auth, SourceError> {
+    let directory = Directory::new(config, entropy::secret());
+    let tokens = (!config.issuers.is_empty()).then(|| Tokens::start(&config.issuers, entropy::secret()));
+    Ok(Auth::new(directory, tokens.transpose()?))
+}
+
+fn gate(
+    config: Arc<Config>,
+    auth: Auth,
+    road: Arc<Road>,
+    peers: Arc<Peers>,
+    metrics: Arc<Metrics>,
+    registry: &Registry,
+    require_worker: bool,
+) -> Gate {
     Gate {
-        auth: Auth::new(Directory::new(&config, entropy::secret())),
+        auth,
         models: config.models.iter().enumerate().map(|(index, model)| (model.name.as_str().into(), index)).collect(),
         admission: Admission::new(&config.limits, metrics.in_flight.clone()),
         road,

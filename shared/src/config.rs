@@ -3,11 +3,13 @@
 mod file;
 mod identity;
 mod price;
+mod issuer;
 mod secret;
 
 pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
 pub use price::Price;
+pub use issuer::{ClaimNames, Issuer, JwksAt, Naming, SignatureAlgorithm};
 pub use secret::Secret;
 
 use crate::domain::{ModelKind, Token};
@@ -27,6 +29,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// `None`: no keys are issued, and none that were are accepted.
     pub peppers: Option<PepperConfig>,
+    /// Whose tokens are accepted beside keys.
+    pub issuers: Vec<Issuer>,
     /// What the operator should know and need not mend, such as a key written into the file.
     #[serde(skip)]
     pub warnings: Vec<String>,

@@ -12,7 +12,7 @@ mod pattern;
 mod pepper;
 mod shards;
 
-pub use allowed::Allowed;
+pub use allowed::{Allowed, Word};
 pub use caller::{Caller, Key, Tenant};
 pub use directory::{Change, Directory, Ignored, Source};
 pub use key::KeyId;

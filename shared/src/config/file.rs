@@ -1,12 +1,14 @@
 //! edge: the configuration file's shape (YAML), and its conversion into [`Config`] with errors that name file, line and key.
 
 mod identity;
+mod issuers;
 mod models;
 mod tenants;
 
 use super::{Config, Limits, Nats};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
+use issuers::FileIssuer;
 use models::FileModel;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -36,6 +38,8 @@ struct FileRoot {
     #[serde(default)]
     tenants: Vec<FileTenant>,
     peppers: Option<Spanned<FilePeppers>>,
+    #[serde(default)]
+    issuers: Vec<FileIssuer>,
 }
 
 const DEFAULT_PORT: u16 = 8080;
@@ -84,8 +88,9 @@ impl Reader<'_> {
         let roles = self.roles(root.roles)?;
         let tenants = self.tenants(root.tenants, &roles, &mut warnings)?;
         let peppers = self.peppers(root.peppers)?;
+        let issuers = self.issuers(root.issuers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        Ok(Config { listen, nats, limits, models, roles, tenants, peppers, warnings })
+        Ok(Config { listen, nats, limits, models, roles, tenants, peppers, issuers, warnings })
     }
 
     fn nats(&self, file: Option<Spanned<Nats>>) -> Result<Option<Nats>, ConfigError> {
