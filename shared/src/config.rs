@@ -5,12 +5,14 @@ mod identity;
 mod price;
 mod issuer;
 mod secret;
+mod tls;
 
 pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
 pub use price::Price;
 pub use issuer::{ClaimNames, Issuer, JwksAt, Naming, SignatureAlgorithm};
 pub use secret::Secret;
+pub use tls::{ClientAuth, ClientTls, ServerTls};
 
 use crate::domain::{ModelKind, Token};
 use crate::identity::Role;
@@ -22,6 +24,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     pub listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
     pub nats: Option<Nats>,
     pub limits: Limits,
     pub models: Vec<Model>,
@@ -37,15 +41,17 @@ pub struct Config {
 }
 
 /// The NATS servers between the roles.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Nats {
     /// One server or several of a cluster: `nats://A:4222,nats://B:4222`. May hold credentials: see [`without_credentials`].
     #[serde(serialize_with = "hidden")]
     pub url: String,
     /// Copies of each stream. Absent: three in a cluster of three or more, else one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<usize>,
+    /// With it, a server that does not speak TLS is refused. Absent: TLS where the server or a `tls://` address wants it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
 }
 
 /// Server addresses without what stands before an `@`: the form in which they may be shown.
@@ -84,6 +90,13 @@ pub struct Limits {
     pub header_timeout_ms: u64,
     /// Time for a request to send its body, in milliseconds.
     pub body_timeout_ms: u64,
+    /// Time between two pieces of a body, in milliseconds.
+    pub body_idle_timeout_ms: u64,
+    /// Time for a caller to take something of an answer that waits for it, in milliseconds.
+    pub write_timeout_ms: u64,
+    /// Connections of one peer address, or of one IPv6 network of 64 bits. Absent: as many as there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_per_address_max: Option<u32>,
     /// Time for running work to finish after SIGTERM, in milliseconds.
     pub drain_timeout_ms: u64,
 }
@@ -100,6 +113,9 @@ impl Default for Limits {
             request_timeout_ms: 600_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 60_000,
+            body_idle_timeout_ms: 15_000,
+            write_timeout_ms: 30_000,
+            connections_per_address_max: None,
             drain_timeout_ms: 30_000,
         }
     }
@@ -168,6 +184,8 @@ pub enum Target {
         /// The model's name there.
         model: String,
         key: Option<Secret>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<ClientTls>,
     },
     /// Deterministic answers with a latency and fault model, in process.
     Sandbox(SandboxConfig),

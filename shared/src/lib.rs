@@ -1,5 +1,5 @@
 //! What two roles need and nothing else: domain types, the wire, the broker port with its two edges,
-//! configuration, telemetry, and the one place each for clock, randomness and task spawning.
+//! configuration, telemetry, TLS, and the one place each for clock, randomness and task spawning.
 
 pub mod broker;
 pub mod calendar;
@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod quota;
 pub mod task;
 pub mod telemetry;
+pub mod tls;
 pub mod tombstones;
 pub mod usage;
 pub mod wire;

@@ -25,13 +25,13 @@ pub(crate) struct Choice {
 
 /// The server that the arguments name, else the one that the file names.
 pub(crate) fn named(argument: Option<&str>, config: &Config) -> Option<Nats> {
-    let replicas = config.nats.as_ref().and_then(|nats| nats.replicas);
-    argument.map(|url| Nats { url: url.to_owned(), replicas }).or_else(|| config.nats.clone())
+    let (replicas, tls) = config.nats.as_ref().map(|nats| (nats.replicas, nats.tls.clone())).unwrap_or_default();
+    argument.map(|url| Nats { url: url.to_owned(), replicas, tls }).or_else(|| config.nats.clone())
 }
 
 /// Connects to a NATS server.
 pub(crate) async fn connect(nats: &Nats) -> Result<Arc<dyn Broker>, Failed> {
-    let options = Options { replicas: nats.replicas, ..Options::default() };
+    let options = Options { replicas: nats.replicas, tls: nats.tls.clone(), ..Options::default() };
     let broker = NatsBroker::connect(&nats.url, options)
         .await
         .map_err(|error| Failed::broken(format!("{}: {error}", without_credentials(&nats.url))))?;
@@ -57,7 +57,7 @@ async fn installed() -> Result<Choice, Failed> {
         return Ok(in_process(&error.to_string()));
     }
     let server = NatsServer::start(&program, Path::new(STORE), None).await.map_err(Failed::broken)?;
-    let broker = connect(&Nats { url: server.url().to_owned(), replicas: Some(1) }).await?;
+    let broker = connect(&Nats { url: server.url().to_owned(), replicas: Some(1), tls: None }).await?;
     let note = format!("{}, started from {}, durable in {STORE}", broker.describe(), program.display());
     Ok(Choice { broker, server: Some(server), note })
 }

@@ -27,6 +27,7 @@ use response::Response;
 use shared::config::{self, Target};
 use shared::domain::Operation;
 use shared::error::Failure;
+use shared::tls::TlsError;
 use shared::wire::Usage;
 use std::future::Future;
 use std::sync::Arc;
@@ -52,8 +53,8 @@ pub enum BuildError {
     Url(String),
     #[error("the key of backend `{0}` cannot stand in a header: use visible ASCII characters only")]
     Key(String),
-    #[error("the TLS client cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    #[error("tls of backend `{name}`: {cause}")]
+    Tls { name: String, cause: TlsError },
 }
 
 /// One array call: the inputs of several requests in one.
@@ -124,10 +125,13 @@ pub enum Blame {
 
 impl Backend {
     /// # Errors
-    /// A URL or a key that cannot be put into a request.
-    pub fn new(config: &config::Backend, client: &http::Client) -> Result<Self, BuildError> {
+    /// A URL or a key that cannot be put into a request, certificates that cannot be used.
+    pub fn new(config: &config::Backend, clients: &mut http::Clients) -> Result<Self, BuildError> {
         let peer = match &config.target {
-            Target::OpenAi { url, model, key } => Peer::OpenAi(Arc::new(OpenAi::new(&config.name, client, url, model, key.as_ref())?)),
+            Target::OpenAi { url, model, key, tls } => {
+                let client = clients.client(tls.as_ref()).map_err(|cause| BuildError::Tls { name: config.name.clone(), cause })?;
+                Peer::OpenAi(Arc::new(OpenAi::new(&config.name, client, url, model, key.as_ref())?))
+            }
             Target::Sandbox(sandbox) => Peer::Sandbox(Sandbox::new(sandbox.clone())),
         };
         Ok(Self { peer, timeout: config.timeout })

@@ -87,10 +87,10 @@ impl Worker {
         id: NodeId,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
-        let client = http::Client::new()?;
+        let mut clients = http::Clients::default();
         let mut served = HashMap::new();
         for model in chosen(config, models)? {
-            served.insert(model.token.clone(), Served::new(model, &client)?);
+            served.insert(model.token.clone(), Served::new(model, &mut clients)?);
         }
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Metrics::new(registry)?;
@@ -217,7 +217,7 @@ async fn renew_acks(shop: Arc<Shop>) {
 }
 
 impl Served {
-    fn new(model: &Model, client: &http::Client) -> Result<Self, BuildError> {
+    fn new(model: &Model, clients: &mut http::Clients) -> Result<Self, BuildError> {
         let mut backends = Vec::with_capacity(model.backends.len());
         for config in &model.backends {
             let credit = BackendCredit {
@@ -226,7 +226,7 @@ impl Served {
                 tokens: config.tokens_max,
                 shared: !config.per_worker,
             };
-            backends.push((credit, Backend::new(config, client)?));
+            backends.push((credit, Backend::new(config, clients)?));
         }
         Ok(Self { name: model.name.as_str().into(), max_items: model.batching.max_items, price: model.price, backends })
     }

@@ -18,12 +18,12 @@ const SHORT: Duration = Duration::from_millis(400);
 
 fn backend_of(target: Target, timeout: Duration) -> Backend {
     let config = config::Backend { name: "b".into(), target, concurrency: 1, tokens_max: 1, per_worker: false, timeout };
-    Backend::new(&config, &http::Client::new().unwrap()).unwrap()
+    Backend::new(&config, &mut http::Clients::default()).unwrap()
 }
 
 fn remote(server: &Server, timeout: Duration) -> Backend {
     let url = format!("http://{}/v1", server.addr());
-    backend_of(Target::OpenAi { url, model: "m".into(), key: Some(Secret::literal("sk-test").unwrap()) }, timeout)
+    backend_of(Target::OpenAi { url, model: "m".into(), key: Some(Secret::literal("sk-test").unwrap()), tls: None }, timeout)
 }
 
 fn started(config: SandboxConfig) -> Server {

@@ -25,6 +25,7 @@ use super::limits::Limits;
 use super::{
     AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Stored,
 };
+use crate::config::ClientTls;
 use crate::domain::Token;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,10 +36,12 @@ use std::time::Duration;
 const SETTLE_MAX: Duration = Duration::from_secs(30);
 
 /// What an operator may choose.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Copies of each stream. Absent: three in a cluster of three or more, else one.
     pub replicas: Option<usize>,
+    /// Insist on TLS, and how. Absent: TLS with the system's roots where the server or the address wants it.
+    pub tls: Option<ClientTls>,
     pub limits: Limits,
 }
 
@@ -51,10 +54,10 @@ impl NatsBroker {
     /// Connects to one server or a cluster (`nats://A:4222,nats://B:4222`), checks it, and makes or checks the streams.
     ///
     /// # Errors
-    /// `Unavailable` when nobody answers within 10 s; `Unfit` when the server is older than 2.10, has no JetStream, or
-    /// holds one of our streams with other settings.
+    /// `Unavailable` when nobody answers within 10 s; `Unfit` when the server is older than 2.10, has no JetStream, does
+    /// not speak the TLS that was asked for, or holds one of our streams with other settings.
     pub async fn connect(url: &str, options: Options) -> Result<Arc<Self>, BrokerError> {
-        let streams = Arc::new(Streams::new(Link::open(url).await?, options));
+        let streams = Arc::new(Streams::new(Link::open(url, options.tls.as_ref()).await?, options));
         for stream in StreamId::ALL {
             settled(&streams, stream).await?;
         }

@@ -4,8 +4,9 @@ mod identity;
 mod issuers;
 mod models;
 mod tenants;
+mod tls;
 
-use super::{Config, Limits, Nats};
+use super::{ClientTls, Config, Limits, Nats, ServerTls};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
@@ -28,7 +29,8 @@ pub struct ConfigError {
 #[serde(deny_unknown_fields)]
 struct FileRoot {
     listen: Option<SocketAddr>,
-    nats: Option<Spanned<Nats>>,
+    tls: Option<Spanned<ServerTls>>,
+    nats: Option<Spanned<FileNats>>,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -40,6 +42,14 @@ struct FileRoot {
     peppers: Option<Spanned<FilePeppers>>,
     #[serde(default)]
     issuers: Vec<FileIssuer>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileNats {
+    url: String,
+    replicas: Option<usize>,
+    tls: Option<Spanned<ClientTls>>,
 }
 
 const DEFAULT_PORT: u16 = 8080;
@@ -82,7 +92,8 @@ impl Reader<'_> {
 
     fn root(&self, root: FileRoot) -> Result<Config, ConfigError> {
         let mut warnings = Vec::new();
-        let nats = self.nats(root.nats)?;
+        let tls = self.server_tls(root.tls)?;
+        let nats = root.nats.map(|nats| self.nats(nats)).transpose()?;
         let limits = self.limits(root.limits)?;
         let models = self.models(root.models, &mut warnings)?;
         let roles = self.roles(root.roles)?;
@@ -90,23 +101,24 @@ impl Reader<'_> {
         let peppers = self.peppers(root.peppers)?;
         let issuers = self.issuers(root.issuers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        Ok(Config { listen, nats, limits, models, roles, tenants, peppers, issuers, warnings })
+        Ok(Config { listen, tls, nats, limits, models, roles, tenants, peppers, issuers, warnings })
     }
 
-    fn nats(&self, file: Option<Spanned<Nats>>) -> Result<Option<Nats>, ConfigError> {
-        let Some(file) = file else { return Ok(None) };
+    fn nats(&self, file: Spanned<FileNats>) -> Result<Nats, ConfigError> {
         if file.value.replicas.is_some_and(|replicas| !(1..=5).contains(&replicas)) {
             return Err(self.at(&file, "nats.replicas: from 1 to 5"));
         }
-        Ok(Some(file.value))
+        let tls = self.client_tls_by_host("nats.tls", file.value.tls.as_ref())?;
+        let FileNats { url, replicas, .. } = file.value;
+        Ok(Nats { url, replicas, tls })
     }
 
     fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {
         let Limits { body_bytes_max, json_depth_max, inputs_max, in_flight_max, in_flight_per_tenant_max, .. } = limits;
         let counts = [body_bytes_max, json_depth_max, inputs_max, in_flight_max, in_flight_per_tenant_max];
-        let Limits { request_timeout_ms, header_timeout_ms, body_timeout_ms, .. } = limits;
-        let times = [request_timeout_ms, header_timeout_ms, body_timeout_ms];
-        if counts.contains(&0) || times.contains(&0) {
+        let Limits { request_timeout_ms, header_timeout_ms, body_timeout_ms, body_idle_timeout_ms, write_timeout_ms, .. } = limits;
+        let times = [request_timeout_ms, header_timeout_ms, body_timeout_ms, body_idle_timeout_ms, write_timeout_ms];
+        if counts.contains(&0) || times.contains(&0) || limits.connections_per_address_max == Some(0) {
             return Err(self.error(1, "limits: every limit but drain_timeout_ms must be above zero"));
         }
         let max_ms = super::REQUEST_TIMEOUT_MAX.as_millis();

@@ -1,17 +1,17 @@
-//! edge: the pooled HTTP client of all backends: hyper itself, because a layer above it costs a third more CPU per call.
+//! edge: the pooled HTTP clients of the backends: hyper itself, because a layer above it costs a third more CPU per call.
 
-use super::BuildError;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
+use rustls::pki_types::ServerName;
+use shared::config::ClientTls;
+use shared::tls::{self, TlsError};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Longer than any healthy network needs, short enough that another backend can still be tried.
@@ -26,28 +26,48 @@ const IDLE_PER_HOST_MAX: usize = 128;
 
 pub(crate) type CallError = legacy::Error;
 
-/// A handle to the pool; clones share it. HTTP/1.1 in the clear, HTTP/2 where TLS offers it.
+/// The pools of one worker: one for each way to speak TLS, so that backends of one server share its connections.
+#[derive(Debug, Default)]
+pub struct Clients {
+    pools: HashMap<Option<ClientTls>, Client>,
+}
+
+impl Clients {
+    /// The client for a backend's `tls`; without one, it trusts the system's certificate roots.
+    ///
+    /// # Errors
+    /// A certificate or key that cannot be used, or a name that no certificate bears.
+    pub(crate) fn client(&mut self, tls: Option<&ClientTls>) -> Result<Client, TlsError> {
+        if let Some(client) = self.pools.get(&tls.cloned()) {
+            return Ok(client.clone());
+        }
+        let client = Client::new(tls)?;
+        self.pools.insert(tls.cloned(), client.clone());
+        Ok(client)
+    }
+}
+
+/// A handle to a pool; clones share it. HTTP/1.1 in the clear, HTTP/2 where TLS offers it.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     pool: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
-    /// A client that trusts the system's certificate roots.
-    ///
-    /// # Errors
-    /// The TLS library refuses its own defaults.
-    pub fn new() -> Result<Self, BuildError> {
+    fn new(tls: Option<&ClientTls>) -> Result<Self, TlsError> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = schemes()?.https_or_http().enable_all_versions().wrap_connector(connector);
+        let mut secured = HttpsConnectorBuilder::new().with_tls_config(tls::client(tls)?).https_or_http();
+        if let Some(name) = tls.and_then(|tls| tls.server_name.as_deref()) {
+            secured = secured.with_server_name_resolver(FixedServerNameResolver::new(server_name(name)?));
+        }
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .build(connector);
+            .build(secured.enable_all_versions().wrap_connector(connector));
         Ok(Self { pool })
     }
 
@@ -57,16 +77,6 @@ impl Client {
     }
 }
 
-/// A machine without certificate roots still serves backends over http, so their absence is no reason not to start.
-fn schemes() -> Result<HttpsConnectorBuilder<hyper_rustls::builderstates::WantsSchemes>, BuildError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    match HttpsConnectorBuilder::new().with_provider_and_native_roots(aws_lc_rs::default_provider()) {
-        Ok(builder) => Ok(builder),
-        Err(error) => {
-            tracing::warn!(%error, "no certificate roots on this system: calls to https backends will fail; install ca-certificates");
-            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-            let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-            Ok(HttpsConnectorBuilder::new().with_tls_config(config))
-        }
-    }
+fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))
 }

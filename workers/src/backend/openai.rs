@@ -25,10 +25,10 @@ pub(crate) struct OpenAi {
 }
 
 impl OpenAi {
-    pub(crate) fn new(name: &str, client: &Client, url: &str, model: &str, key: Option<&Secret>) -> Result<Self, BuildError> {
+    pub(crate) fn new(name: &str, client: Client, url: &str, model: &str, key: Option<&Secret>) -> Result<Self, BuildError> {
         let uri = |op: Operation| format!("{url}/{}", op.path()).parse().map_err(|_| BuildError::Url(name.to_owned()));
         Ok(Self {
-            client: client.clone(),
+            client,
             chat: uri(Operation::Chat)?,
             completions: uri(Operation::Completions)?,
             embeddings: uri(Operation::Embeddings)?,

@@ -3,8 +3,8 @@
 use super::fault::{Fault, NO_JETSTREAM, Refusal};
 use super::version::Version;
 use super::{BrokerError, Options};
-use crate::config::without_credentials;
-use crate::{clock, entropy};
+use crate::config::{ClientTls, without_credentials};
+use crate::{clock, entropy, tls};
 use async_nats::client::{Client, Request};
 use async_nats::connection::State;
 use async_nats::jetstream::message::StreamMessage;
@@ -58,9 +58,9 @@ impl Link {
     ///
     /// # Errors
     /// `Unavailable` after 10 s without a connection; `Unfit` when the server is too old, refuses us, or has no JetStream.
-    pub(super) async fn open(url: &str) -> Result<Self, BrokerError> {
+    pub(super) async fn open(url: &str, tls: Option<&ClientTls>) -> Result<Self, BrokerError> {
         let (ring, changes) = watch::channel(0);
-        let client = connect(url, ring).await?;
+        let client = connect(url, tls, ring).await?;
         let info = client.server_info();
         let link = Self {
             context: jetstream::new(client.clone()),
@@ -206,15 +206,16 @@ pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, Fault>>) -> 
     }
 }
 
-async fn connect(url: &str, ring: watch::Sender<u64>) -> Result<Client, BrokerError> {
+async fn connect(url: &str, tls: Option<&ClientTls>, ring: watch::Sender<u64>) -> Result<Client, BrokerError> {
     let servers: Vec<ServerAddr> = url
         .split(',')
         .map(|one| one.trim().parse())
         .collect::<Result<_, _>>()
         .map_err(|_| BrokerError::Unfit(format!("{} is not a NATS address: write nats://HOST:PORT", without_credentials(url))))?;
+    let options = secured(options(ring), tls)?;
     let deadline = clock::now() + CONNECT_MAX;
     loop {
-        let error = match options(ring.clone()).connect(servers.clone()).await {
+        let error = match options.clone().connect(servers.clone()).await {
             Ok(client) => return Ok(client),
             Err(error) => error,
         };
@@ -243,6 +244,13 @@ fn options(ring: watch::Sender<u64>) -> ConnectOptions {
             }
             std::future::ready(())
         })
+}
+
+/// With `tls` a server that does not speak it is refused, whatever its address says.
+fn secured(options: ConnectOptions, tls: Option<&ClientTls>) -> Result<ConnectOptions, BrokerError> {
+    let Some(files) = tls else { return Ok(options) };
+    let config = tls::client(Some(files)).map_err(|error| BrokerError::Unfit(format!("nats.tls: {error}")))?;
+    Ok(options.tls_client_config(config).require_tls(true))
 }
 
 fn report(event: &Event) {
@@ -276,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_address_is_refused_without_showing_its_password() {
-        let Err(BrokerError::Unfit(why)) = Link::open("nats://user:hunter2@[").await else { panic!("not refused") };
+        let Err(BrokerError::Unfit(why)) = Link::open("nats://user:hunter2@[", None).await else { panic!("not refused") };
         assert!(!why.contains("hunter2"), "{why}");
     }
 }

@@ -1,7 +1,7 @@
 //! edge: the file's `models`, and their conversion.
 
 use super::{Reader, literal_key};
-use crate::config::{Backend, Batching, ConfigError, Model, Price, SandboxConfig, Secret, Target};
+use crate::config::{Backend, Batching, ClientTls, ConfigError, Model, Price, SandboxConfig, Secret, Target};
 use crate::domain::{ModelKind, Token};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -38,6 +38,7 @@ struct FileBackend {
     url: Option<Spanned<String>>,
     model: Option<String>,
     key: Option<Spanned<String>>,
+    tls: Option<Spanned<ClientTls>>,
     concurrency: Option<u32>,
     tokens_max: Option<u32>,
     #[serde(default)]
@@ -157,13 +158,20 @@ impl Reader<'_> {
             }
             None => None,
         };
-        Ok(Target::OpenAi { url: text.to_owned(), model: file.model.clone().unwrap_or_else(|| model.to_owned()), key })
+        if let Some(tls) = file.tls.as_ref().filter(|_| text.starts_with("http://")) {
+            return Err(self.at(tls, "backends[].tls: the url is http://, which has none; write https://"));
+        }
+        let tls = self.client_tls("backends[].tls", file.tls.as_ref())?;
+        Ok(Target::OpenAi { url: text.to_owned(), model: file.model.clone().unwrap_or_else(|| model.to_owned()), key, tls })
     }
 
     fn sandbox(&self, file: &FileBackend) -> Result<Target, ConfigError> {
         let foreign = [(&file.url, "url"), (&file.key, "key")].into_iter().find_map(|(value, key)| value.as_ref().map(|v| (v, key)));
         if let Some((value, key)) = foreign {
             return Err(self.at(value, format!("backends[].{key}: only for kind: openai")));
+        }
+        if let Some(tls) = &file.tls {
+            return Err(self.at(tls, "backends[].tls: only for kind: openai"));
         }
         let Some(sandbox) = &file.sandbox else { return Ok(Target::Sandbox(SandboxConfig::default())) };
         let config = &sandbox.value;
