@@ -1,14 +1,19 @@
 //! edge: reads a request's body, within its bounds of size and time.
 
 use crate::headers;
+use crate::patience::{Exhausted, Patience};
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Frame, SizeHint};
 use shared::clock::{self, Time};
 use shared::config::Limits;
 use shared::error::{Code, Failure};
 use shared::task;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{timeout, timeout_at};
 
@@ -20,7 +25,7 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Reads the whole body.
 ///
 /// # Errors
-/// `body_too_large`; `request_timeout` when it has not arrived by the body's or the request's deadline.
+/// `body_too_large`; `request_timeout` when it has not arrived by the body's or the request's deadline, or comes to a halt.
 pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits, deadline: Time) -> Result<Bytes, Failure> {
     let bytes_max = limits.body_bytes_max;
     let declared = headers::content_length(headers).unwrap_or(0);
@@ -29,15 +34,46 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits, d
         return Err(too_large(bytes_max));
     }
     let until = deadline.min(clock::now() + Duration::from_millis(limits.body_timeout_ms));
-    let whole = Limited::new(&mut body, bytes_max).collect();
+    let idle_max = Duration::from_millis(limits.body_idle_timeout_ms);
+    let whole = Limited::new(Steady { body: &mut body, patience: Patience::new(idle_max) }, bytes_max).collect();
     match timeout_at(clock::instant(until), whole).await {
         Err(_) => Err(Failure::new(Code::RequestTimeout, "The body did not arrive in time: send it faster, or less of it")),
+        Ok(Err(error)) if error.is::<Exhausted>() => {
+            Err(Failure::new(Code::RequestTimeout, "The body stopped coming: send it again without a pause"))
+        }
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(headers, body);
             Err(too_large(bytes_max))
         }
         Ok(Err(_)) => Err(Failure::new(Code::InvalidJson, "The body broke off: send it whole")),
+    }
+}
+
+/// A body whose next piece must come in time.
+struct Steady<'a> {
+    body: &'a mut Body,
+    patience: Patience,
+}
+
+impl hyper::body::Body for Steady<'_> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut *self.body).poll_frame(cx);
+        self.patience.judge(cx, polled).map(|judged| match judged {
+            Ok(frame) => frame.map(|frame| frame.map_err(BoxError::from)),
+            Err(exhausted) => Some(Err(exhausted.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -22,6 +22,7 @@ mod jwt;
 pub mod measured;
 mod metrics;
 mod models;
+mod patience;
 mod peers;
 mod pending;
 mod probes;
@@ -37,6 +38,7 @@ mod service;
 mod strangers;
 mod table;
 mod ticket;
+mod tls;
 
 pub use jwt::SourceError;
 pub use service::{Ingress, StartError};

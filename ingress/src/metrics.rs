@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGauge,
     pub(crate) republished: IntCounter,
     pub(crate) cancelled: IntCounter,
+    pub(crate) connections_refused: IntCounter,
     frames: IntCounter,
 }
 
@@ -38,6 +39,7 @@ impl Metrics {
             in_flight: registered(registry, IntGauge::new("tidemill_requests_in_flight", "Requests being served")?)?,
             republished: counter("tidemill_republished_total", "Lost requests that were published again")?,
             cancelled: counter("tidemill_cancelled_total", "Cancels posted to schedulers and workers")?,
+            connections_refused: counter("tidemill_connections_refused_total", "Connections of addresses that had too many")?,
             frames: counter("tidemill_frames_published_total", "Frames handed to the broker")?,
         })
     }
@@ -58,6 +60,28 @@ impl Metrics {
         let code = code.map_or("ok", Code::as_str);
         self.requests.with_label_values(&[model, op.map_or("other", Operation::path), code]).inc();
         self.duration.with_label_values(&[model, Lane::Interactive.as_str()]).observe(after.as_secs_f64());
+    }
+}
+
+/// What a listener with TLS measures beside the rest.
+pub(crate) struct TlsMetrics {
+    expiry: IntGauge,
+    reloads: IntCounterVec,
+}
+
+impl TlsMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, Error> {
+        let expiry = IntGauge::new("tidemill_tls_certificate_expiry_seconds", "When the certificate in use expires, in Unix time")?;
+        let reloads = Opts::new("tidemill_tls_reloads_total", "Changed certificates by result: `used`, or `refused` and the old one kept");
+        Ok(Self { expiry: registered(registry, expiry)?, reloads: registered(registry, IntCounterVec::new(reloads, &["result"])?)? })
+    }
+
+    pub(crate) fn shown(&self, expires_at_unix: u64) {
+        self.expiry.set(i64::try_from(expires_at_unix).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn reloaded(&self, is_used: bool) {
+        self.reloads.with_label_values(&[if is_used { "used" } else { "refused" }]).inc();
     }
 }
 

@@ -1,17 +1,28 @@
 //! edge: the one listener: accepts connections, speaks HTTP/1.1 and HTTP/2 on them, and ends them in order.
 //!
 //! Directly on hyper: a connection that says nothing, or half a header, must end, which needs a timer from its first
-//! byte on. TLS is one more step between accepting a stream and [`Connections::converse`], which takes any stream.
+//! byte on. TLS is one more step between accepting a stream and [`Connections::converse`], which takes any stream; it is
+//! done in the connection's own task, so that who shakes hands slowly keeps nobody waiting.
 
+mod addresses;
+mod readers;
+mod unstalled;
+
+use self::addresses::{Addresses, Visit};
+use self::readers::{Readers, Watched};
+use self::unstalled::Unstalled;
 use crate::headers::REQUEST_ID;
 use crate::routes;
+use crate::tls::Tls;
 use axum::Router;
 use futures::TryFutureExt;
+use http::Version;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use prometheus::IntCounter;
 use shared::config::Limits;
 use shared::task::{self, Guarded};
 use std::io;
@@ -36,6 +47,13 @@ const HEADERS_MAX: usize = 100;
 /// Concurrent requests on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 
+/// Streams that a peer has opened and reset before they were looked at: more are a flood (CVE-2023-44487), and its
+/// connection ends. Those that were looked at cost what any request costs that its caller gives up.
+const RESETS_UNSEEN_MAX: usize = 20;
+
+/// Streams of one HTTP/2 connection that were reset for breaking the protocol: more are no accident, and it ends.
+const PROTOCOL_ERRORS_MAX: usize = 128;
+
 /// An HTTP/2 peer that does not answer a ping within this is gone.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -52,25 +70,50 @@ pub(crate) struct Server {
 struct Connections {
     http: auto::Builder<TokioExecutor>,
     router: Router,
+    tls: Option<Arc<Tls>>,
     open: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    refused: IntCounter,
     first_request_within: Duration,
+    /// An answer, or bytes of one, that nobody takes for so long ends its connection.
+    write_within: Duration,
     /// Finish what is being answered, then close.
     finish: CancellationToken,
     /// Close now.
     close: CancellationToken,
 }
 
+/// What a connection's tasks know of its other end.
+#[derive(Default)]
+struct Peer {
+    /// Whether it has sent a whole request head.
+    spoken: AtomicBool,
+    readers: Arc<Readers>,
+}
+
 impl Server {
-    /// Binds and starts to serve.
-    pub(crate) async fn bind(listen: SocketAddr, limits: &Limits, router: Router) -> io::Result<Self> {
+    /// Binds and starts to serve: https with `tls`, else http.
+    ///
+    /// `refused` counts the connections of addresses that have too many.
+    pub(crate) async fn bind(
+        listen: SocketAddr,
+        limits: &Limits,
+        tls: Option<Arc<Tls>>,
+        refused: IntCounter,
+        router: Router,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
         let header_timeout = Duration::from_millis(limits.header_timeout_ms);
         let connections = Arc::new(Connections {
             http: http(header_timeout),
             router,
+            tls,
             open: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+            addresses: Addresses::new(limits.connections_per_address_max),
+            refused,
             first_request_within: header_timeout,
+            write_within: Duration::from_millis(limits.write_timeout_ms),
             finish: CancellationToken::new(),
             close: CancellationToken::new(),
         });
@@ -107,6 +150,8 @@ fn http(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_UNSEEN_MAX)
+        .max_local_error_reset_streams(PROTOCOL_ERRORS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .adaptive_window(true);
     http
@@ -117,7 +162,7 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>) {
         tokio::select! {
             () = connections.finish.cancelled() => return,
             accepted = next(&listener, &connections.open) => match accepted {
-                Ok((stream, place)) => serve(stream, place, Arc::clone(&connections)),
+                Ok((stream, peer, place)) => admit(stream, peer, place, &connections),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -128,47 +173,76 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>) {
 }
 
 /// The next connection, once there is a place for it.
-async fn next(listener: &TcpListener, open: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn next(listener: &TcpListener, open: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(open).acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, peer, place))
 }
 
-fn serve(stream: TcpStream, place: OwnedSemaphorePermit, connections: Arc<Connections>) {
+/// Serves a connection, or closes it when its address has too many. It is told nothing: that would be one more thing to
+/// wait for.
+fn admit(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit, connections: &Arc<Connections>) {
+    match connections.addresses.enter(peer.ip()) {
+        Some(visit) => serve(stream, (place, visit), Arc::clone(connections)),
+        None => connections.refused.inc(),
+    }
+}
+
+fn serve(stream: TcpStream, places: (OwnedSemaphorePermit, Visit), connections: Arc<Connections>) {
     task::spawn("connection", async move {
-        connections.converse(stream).await;
-        drop(place);
+        connections.welcome(stream).await;
+        drop(places);
     });
 }
 
 impl Connections {
+    async fn welcome(&self, stream: TcpStream) {
+        let stream = Unstalled::new(stream, self.write_within);
+        let Some(tls) = &self.tls else { return self.converse(stream).await };
+        let shaken = tokio::select! {
+            shaken = tls.shake(stream) => shaken,
+            () = self.finish.cancelled() => return,
+            () = self.close.cancelled() => return,
+        };
+        match shaken {
+            // Boxed: what TLS holds would make the task of every plain connection as large.
+            Ok(stream) => Box::pin(self.converse(stream)).await,
+            Err(error) => tracing::debug!(%error, "a TLS handshake came to nothing"),
+        }
+    }
+
     async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        let spoken = Arc::new(AtomicBool::new(false));
-        let (noted, router) = (Arc::clone(&spoken), TowerToHyperService::new(self.router.clone()));
+        let peer = Arc::new(Peer::default());
+        let (noted, router) = (Arc::clone(&peer), TowerToHyperService::new(self.router.clone()));
         let service = service_fn(move |mut request: http::Request<Incoming>| {
-            noted.store(true, Ordering::Relaxed);
+            noted.spoken.store(true, Ordering::Relaxed);
             let shown = routes::stamp(&mut request);
+            let watching = (request.version() == Version::HTTP_2).then(|| Arc::clone(&noted));
             router.call(request).map_ok(move |mut response| {
                 response.headers_mut().insert(REQUEST_ID, shown);
-                response
+                response.map(|answer| match watching {
+                    Some(peer) => peer.readers.watch(answer),
+                    None => Watched::unwatched(answer),
+                })
             })
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let silence = sleep(self.first_request_within);
-        pin!(connection, silence);
+        let (silence, stalled) = (sleep(self.first_request_within), peer.readers.stalled(self.write_within));
+        pin!(connection, silence, stalled);
         let (mut finishing, mut listening) = (false, true);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return note(ended),
                 () = self.close.cancelled() => return,
+                () = &mut stalled => return tracing::debug!("an answer's reader takes no more of it"),
                 () = self.finish.cancelled(), if !finishing => {
                     finishing = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut silence, if listening => {
                     listening = false;
-                    if !spoken.load(Ordering::Relaxed) {
+                    if !peer.spoken.load(Ordering::Relaxed) {
                         return;
                     }
                 }

@@ -4,10 +4,11 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::gate::Gate;
 use crate::jwt::{SourceError, Tokens};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TlsMetrics};
 use crate::peers::Peers;
 use crate::road::{Queue, Road};
 use crate::server::Server;
+use crate::tls::Tls;
 use crate::{publisher, pulse, routes};
 use bytes::Bytes;
 use prometheus::Registry;
@@ -18,6 +19,7 @@ use shared::hear::messages;
 use shared::identity::Directory;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
+use shared::tls::TlsError;
 use shared::wire::Heartbeat;
 use shared::{clock, entropy};
 use std::io;
@@ -32,6 +34,8 @@ const WRITE_OUT: Duration = Duration::from_secs(2);
 pub enum StartError {
     #[error("cannot listen on {addr}: {cause}; free the address or choose another with `listen`")]
     Bind { addr: SocketAddr, cause: io::Error },
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     #[error("the ingress cannot use the broker: {0}")]
     Broker(#[from] BrokerError),
     #[error("the keys of an issuer cannot be had: {0}")]
@@ -48,13 +52,15 @@ pub struct Ingress {
     pulse: Guarded,
     _ears: [Attached; 2],
     _publishers: Vec<Guarded>,
+    _renewal: Option<Guarded>,
 }
 
 impl Ingress {
     /// Listens for replies, then for requests. With `require_worker`, `/readyz` also waits for a worker.
     ///
     /// # Errors
-    /// A port that cannot be bound, a broker that refuses, metrics that are in the registry already.
+    /// Certificates that cannot be used, a port that cannot be bound, a broker that refuses, metrics that are in the
+    /// registry already.
     pub async fn start(
         config: Arc<Config>,
         broker: Arc<dyn Broker>,
@@ -62,6 +68,7 @@ impl Ingress {
         registry: &Registry,
         require_worker: bool,
     ) -> Result<Self, StartError> {
+        let (tls, renewal) = secured(&config, registry)?.unzip();
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Arc::new(Metrics::new(registry)?);
         let models = config.models.iter().map(|model| model.token.clone());
@@ -85,9 +92,10 @@ impl Ingress {
         let auth = auth(&config)?;
         let gate = Arc::new(gate(config, auth, road, peers, metrics, registry, require_worker));
         let addr = gate.config.listen;
-        let server = Server::bind(addr, &gate.config.limits, routes::router(Arc::clone(&gate))).await;
+        let server =
+            Server::bind(addr, &gate.config.limits, tls, gate.metrics.connections_refused.clone(), routes::router(Arc::clone(&gate))).await;
         let server = server.map_err(|cause| StartError::Bind { addr, cause })?;
-        Ok(Self { gate, server, outbox, pulse, _ears: ears, _publishers: publishers })
+        Ok(Self { gate, server, outbox, pulse, _ears: ears, _publishers: publishers, _renewal: renewal })
     }
 
     /// Where it listens: the configured address, with the port that the system chose for port 0.
@@ -97,7 +105,7 @@ impl Ingress {
 
     /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
     pub async fn drain(self) {
-        let Self { gate, server, outbox, pulse, _ears, _publishers } = self;
+        let Self { gate, server, outbox, pulse, _ears, _publishers, _renewal } = self;
         gate.admission.close();
         let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
         if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {
@@ -111,6 +119,12 @@ impl Ingress {
             tracing::debug!(%error, "the last messages may not have left");
         }
     }
+}
+
+fn secured(config: &Config, registry: &Registry) -> Result<Option<(Arc<Tls>, Guarded)>, StartError> {
+    let Some(files) = &config.tls else { return Ok(None) };
+    let handshake_within = Duration::from_millis(config.limits.header_timeout_ms);
+    Ok(Some(Tls::open(files, handshake_within, TlsMetrics::new(registry)?)?))
 }
 
 fn publish(road: &Arc<Road>, queue: Queue) -> Guarded {

@@ -97,8 +97,17 @@ impl Child {
 
     /// Asks it to end (SIGTERM).
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Asks it to look at its files anew (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
         // The shell's own `kill`: no unsafe call, and no program that a slim system lacks.
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.process.id())).stderr(Stdio::null()).status();
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.process.id())).stderr(Stdio::null()).status();
         debug_assert!(sent.is_ok(), "sh runs everywhere");
     }
 

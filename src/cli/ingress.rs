@@ -3,7 +3,8 @@
 use super::out::{self, Failed};
 use super::setup::{self, Role};
 use super::{RoleArgs, signals, status};
-use ::ingress::Ingress;
+use ::ingress::{Ingress, StartError};
+use shared::config::Config;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -23,10 +24,24 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     }
     let registry = setup::registry();
     let _status = status::serve(args.role.metrics, Arc::clone(&broker), registry.clone()).await?;
-    let ingress = Ingress::start(Arc::new(config), Arc::clone(&broker), id, &registry, false).await.map_err(Failed::broken)?;
-    out::line(&format!("listening on http://{}", ingress.local_addr()));
+    let config = Arc::new(config);
+    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, false).await.map_err(failed)?;
+    out::line(&format!("listening on {}", base(&config, ingress.local_addr())));
     out::line("ready");
     signals::stop().await?;
     ingress.drain().await;
     broker.flush().await.map_err(Failed::broken)
+}
+
+/// Where callers find it.
+pub(super) fn base(config: &Config, addr: SocketAddr) -> String {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{addr}")
+}
+
+pub(super) fn failed(error: StartError) -> Failed {
+    match error {
+        StartError::Tls(_) => Failed::refused(error),
+        StartError::Bind { .. } | StartError::Broker(_) | StartError::Metrics(_) => Failed::broken(error),
+    }
 }

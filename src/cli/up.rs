@@ -1,6 +1,7 @@
 //! `tidemill up`: every role in one process, on the best broker that is at hand.
 
 use super::broker::{self, Choice};
+use super::ingress::base;
 use super::out::{self, Failed};
 use super::{setup, signals};
 use ingress::Ingress;
@@ -58,7 +59,7 @@ async fn serve(config: Arc<Config>, choice: Choice, dev_key: Option<String>) -> 
         .await
         .map_err(Failed::broken)?;
     let id = entropy::node_id("ingress");
-    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, true).await.map_err(Failed::broken)?;
+    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, true).await.map_err(super::ingress::failed)?;
     banner(&config, ingress.local_addr(), &note, dev_key.as_deref());
     signals::stop().await?;
     ingress.drain().await;
@@ -93,7 +94,7 @@ fn add_dev_tenant(config: &mut Config, key: &str) -> Result<(), Failed> {
 fn banner(config: &Config, addr: SocketAddr, note: &str, dev_key: Option<&str>) {
     let models: Vec<&str> = config.models.iter().map(|m| m.name.as_str()).collect();
     out::line(&format!("tidemill {}", env!("CARGO_PKG_VERSION")));
-    out::line(&format!("  listening on http://{addr}"));
+    out::line(&format!("  listening on {}", base(config, addr)));
     out::line(&format!("  broker       {note}"));
     out::line(&format!(
         "  models       {}",
@@ -101,14 +102,14 @@ fn banner(config: &Config, addr: SocketAddr, note: &str, dev_key: Option<&str>) 
     ));
     if let Some(key) = dev_key {
         out::line(&format!("  dev key      {key}"));
-        if let Some(line) = curl(config, addr, key) {
+        if let Some(line) = curl(config, &base(config, addr), key) {
             out::line(&format!("\n{line}\n"));
         }
     }
 }
 
 /// A call that works when pasted, for the first model there is.
-fn curl(config: &Config, addr: SocketAddr, key: &str) -> Option<String> {
+fn curl(config: &Config, base: &str, key: &str) -> Option<String> {
     let model = config.models.first()?;
     let name = serde_json::Value::from(model.name.as_str());
     let (path, body) = match model.kind {
@@ -117,7 +118,7 @@ fn curl(config: &Config, addr: SocketAddr, key: &str) -> Option<String> {
     };
     let body = body.replace('\'', r"'\''");
     let key = key.replace('\'', r"'\''");
-    Some(format!("curl -s http://{addr}/v1/{path} -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"))
+    Some(format!("curl -s {base}/v1/{path} -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"))
 }
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
     fn the_curl_line_quotes_what_a_shell_would_read() {
         let mut config = Config::sandbox();
         config.models[0].name = "it's".into();
-        let line = curl(&config, "127.0.0.1:1".parse().unwrap(), "sk-test").unwrap();
+        let line = curl(&config, "http://127.0.0.1:1", "sk-test").unwrap();
         assert!(line.contains(r#""model":"it'\''s""#), "{line}");
     }
 }

@@ -4,21 +4,25 @@
 //! process ends by itself when asked, and that no prompt and no key stands in any log.
 
 mod ask;
+mod certificates;
 mod mill;
 mod node;
 mod probe;
 mod program;
 mod raw;
 mod report;
+mod secure;
 mod setup;
 mod wait;
 
 pub(crate) use ask::{StreamEnd, chat, chat_stream, embed, prompt, read_stream, tag};
+pub(crate) use certificates::{AUTHORITY, Authority, Pair};
 pub(crate) use mill::Mill;
 pub(crate) use node::Role;
 pub(crate) use program::{Program, nats_server, node_js, python, scratch, tidemill};
 pub(crate) use raw::RawConnection;
 pub(crate) use report::report;
+pub(crate) use secure::{Broken, Protocol, Secure};
 pub(crate) use setup::{KEY, KEY_SMALL, Setup};
 pub(crate) use wait::until;
 

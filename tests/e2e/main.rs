@@ -13,3 +13,4 @@ mod kills;
 mod limits;
 mod quickstart;
 mod sdk;
+mod tls;

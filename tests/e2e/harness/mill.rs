@@ -86,6 +86,26 @@ impl Mill {
         node.ready().await;
     }
 
+    /// Where its processes run and find their files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a process has logged.
+    pub(crate) fn log(&mut self, role: Role, index: usize) -> String {
+        self.node(role, index).child.as_ref().expect("it runs").log()
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&mut self, role: Role, index: usize) {
+        self.node(role, index).child.as_ref().expect("it runs").hang_up();
+    }
+
+    /// The sum of a metric's samples at the first ingress; zero when there are none.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        probe::metric(self.ingress(0), name).unwrap_or_default()
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&mut self, role: Role, index: usize) {
         self.node(role, index).child.as_ref().expect("it runs").terminate();

@@ -1,24 +1,42 @@
 //! edge: reads metrics, statistics and broker state without a runtime, because destructors ask for them.
 
+use super::certificates::{AUTHORITY, client_config};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Shows a certificate, because a server may ask for one.
+static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| client_config(Some(&AUTHORITY.client())));
+
 /// The body at `base` + `path`; `None` when there is no 200.
 pub(crate) fn get(base: &str, path: &str) -> Option<String> {
-    let host = base.strip_prefix("http://")?.trim_end_matches('/');
-    let mut stream = TcpStream::connect(host).ok()?;
+    let (scheme, host) = base.trim_end_matches('/').split_once("://")?;
+    let stream = TcpStream::connect(host).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).ok()?;
     // HTTP/1.0: the end of the body is the end of the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let question = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    let answer = match scheme {
+        "https" => {
+            let session = ClientConnection::new(Arc::clone(&TLS), ServerName::try_from("127.0.0.1").ok()?).ok()?;
+            ask(StreamOwned::new(session, stream), &question)?
+        }
+        _ => ask(stream, &question)?,
+    };
     let (head, body) = answer.split_once("\r\n\r\n")?;
     head.split(' ').nth(1).filter(|status| *status == "200").map(|_| body.to_owned())
+}
+
+fn ask(mut stream: impl Read + Write, question: &str) -> Option<String> {
+    stream.write_all(question.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// The sum of a metric's samples over all labels; `None` when the process does not answer or has no such metric.

@@ -1,5 +1,6 @@
 //! edge: what a test wants started, and the configuration file that says so.
 
+use super::certificates::{AUTHORITY, Pair};
 use super::mill::Mill;
 use super::node::{Node, Role};
 use super::program;
@@ -21,6 +22,7 @@ pub(crate) struct Setup {
     sandbox: Vec<String>,
     limits: Vec<String>,
     quota: String,
+    tls: Option<(Pair, String)>,
     backend_timeout_ms: u32,
 }
 
@@ -32,7 +34,15 @@ enum Layout {
 impl Mill {
     /// All roles in one process, on the in-process broker.
     pub(crate) fn up() -> Setup {
-        Setup { layout: Layout::Up, nats: false, sandbox: Vec::new(), limits: Vec::new(), quota: "{}".into(), backend_timeout_ms: 30_000 }
+        Setup {
+            layout: Layout::Up,
+            nats: false,
+            sandbox: Vec::new(),
+            limits: Vec::new(),
+            quota: "{}".into(),
+            tls: None,
+            backend_timeout_ms: 30_000,
+        }
     }
 
     /// Separate processes on one nats-server.
@@ -66,6 +76,13 @@ impl Setup {
         self
     }
 
+    /// https with this certificate. `clients` are further keys of the section `tls`, such as `client_ca: ca.pem`, and the
+    /// file of that name is there.
+    pub(crate) fn tls(mut self, pair: Pair, clients: &str) -> Self {
+        self.tls = Some((pair, clients.to_owned()));
+        self
+    }
+
     /// How long the workers wait for the backend.
     pub(crate) fn backend_timeout_ms(mut self, ms: u32) -> Self {
         self.backend_timeout_ms = ms;
@@ -79,6 +96,10 @@ impl Setup {
         sandbox.launch(&[]);
         let nats = self.start_nats(&folder).await;
         sandbox.ready().await;
+        if let Some((pair, _)) = &self.tls {
+            pair.write(folder.path());
+            std::fs::write(folder.path().join("ca.pem"), AUTHORITY.pem()).expect("the temporary folder is writable");
+        }
         let config = folder.path().join("tidemill.yaml");
         std::fs::write(&config, self.yaml(sandbox.address())).expect("the temporary folder is writable");
         let nodes = self.nodes(&config, &nats.as_ref().map_or_else(|| "memory".to_owned(), NatsServer::url), folder.path());
@@ -127,8 +148,9 @@ impl Setup {
                 )
             })
             .concat();
+        let tls = self.tls.as_ref().map(|(_, clients)| format!("tls: {{ cert: cert.pem, key: key.pem, {clients} }}\n")).unwrap_or_default();
         format!(
-            "limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n"
+            "{tls}limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n"
         )
     }
 }
