@@ -25,6 +25,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus::IntCounter;
 use shared::config::Limits;
 use shared::task::{self, Guarded};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,14 +82,6 @@ struct Connections {
     finish: CancellationToken,
     /// Close now.
     close: CancellationToken,
-}
-
-/// What a connection's tasks know of its other end.
-#[derive(Default)]
-struct Peer {
-    /// Whether it has sent a whole request head.
-    spoken: AtomicBool,
-    readers: Arc<Readers>,
 }
 
 impl Server {
@@ -213,41 +206,52 @@ impl Connections {
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        let peer = Arc::new(Peer::default());
-        let (noted, router) = (Arc::clone(&peer), TowerToHyperService::new(self.router.clone()));
-        let service = service_fn(move |mut request: http::Request<Incoming>| {
-            noted.spoken.store(true, Ordering::Relaxed);
-            let shown = routes::stamp(&mut request);
-            let watching = (request.version() == Version::HTTP_2).then(|| Arc::clone(&noted));
-            router.call(request).map_ok(move |mut response| {
-                response.headers_mut().insert(REQUEST_ID, shown);
-                response.map(|answer| match watching {
-                    Some(peer) => peer.readers.watch(answer),
-                    None => Watched::unwatched(answer),
-                })
-            })
-        });
+        let (spoken, readers) = (Arc::new(AtomicBool::new(false)), Arc::new(Readers::default()));
+        let service = self.service(Arc::clone(&spoken), Arc::clone(&readers));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let (silence, stalled) = (sleep(self.first_request_within), peer.readers.stalled(self.write_within));
+        let (silence, stalled) = (sleep(self.first_request_within), readers.stalled(self.write_within));
         pin!(connection, silence, stalled);
         let (mut finishing, mut listening) = (false, true);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return note(ended),
                 () = self.close.cancelled() => return,
-                () = &mut stalled => return tracing::debug!("an answer's reader takes no more of it"),
+                () = &mut stalled => return tracing::debug!("the reader of an answer takes no more of it"),
                 () = self.finish.cancelled(), if !finishing => {
                     finishing = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut silence, if listening => {
                     listening = false;
-                    if !peer.spoken.load(Ordering::Relaxed) {
+                    if !spoken.load(Ordering::Relaxed) {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// What answers the requests of one connection. The first whole request head sets `spoken`; `readers` watch over the
+    /// answers that share the connection with others.
+    fn service(
+        &self,
+        spoken: Arc<AtomicBool>,
+        readers: Arc<Readers>,
+    ) -> impl Service<http::Request<Incoming>, Response = http::Response<Watched>, Error = Infallible, Future: Send + 'static> + 'static + use<>
+    {
+        let router = TowerToHyperService::new(self.router.clone());
+        service_fn(move |mut request: http::Request<Incoming>| {
+            spoken.store(true, Ordering::Relaxed);
+            let shown = routes::stamp(&mut request);
+            let readers = (request.version() == Version::HTTP_2).then(|| Arc::clone(&readers));
+            router.call(request).map_ok(move |mut response| {
+                response.headers_mut().insert(REQUEST_ID, shown);
+                response.map(|answer| match readers {
+                    Some(readers) => readers.watch(answer),
+                    None => Watched::unwatched(answer),
+                })
+            })
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use identity::{Files, Identity};
 use rustls::ServerConfig;
 use shared::clock;
 use shared::config::ServerTls;
-use shared::task::{self, Guarded};
+use shared::task::Guarded;
 use shared::tls::TlsError;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,8 +38,8 @@ impl Tls {
         let Identity { config, expires_at_unix } = Identity::new(files, &read, clock::unix_seconds())?;
         metrics.shown(expires_at_unix);
         let tls = Arc::new(Self { current: RwLock::new(config), handshake_within });
-        let renewal = renewal::run(Arc::clone(&tls), files.clone(), read.fingerprint(), metrics);
-        Ok((tls, task::spawn_guarded("tls renewal", renewal)))
+        let renewal = renewal::watch(Arc::clone(&tls), files.clone(), read.fingerprint(), metrics);
+        Ok((tls, renewal))
     }
 
     /// Shakes hands with a new connection.

@@ -2,13 +2,16 @@
 //! asked for theirs.
 
 use crate::harness::{
-    AUTHORITY, Authority, Broken, Mill, Pair, Program, Protocol, Role, SOON, Secure, chat, embed, prompt, tag, tidemill, until,
+    AUTHORITY, Authority, Broken, Mill, Pair, Program, Protocol, RawConnection, Role, SOON, Secure, chat, embed, prompt, tag, tidemill,
+    until,
 };
 use rustls::pki_types::CertificateDer;
 use shared::task;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 const CHAT: &str = "/v1/chat/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";
@@ -155,6 +158,27 @@ async fn asked(mill: &Mill, protocol: Protocol, identity: Option<&Pair>) -> Resu
     let mut connection = Secure::open(mill.ingress(0), protocol, identity).await?;
     let (status, _) = connection.get("/v1/models").await?;
     Ok(status)
+}
+
+/// The beginning of a handshake that never goes on.
+const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_shakes_hands_slowly_is_let_go_and_keeps_nobody_waiting() {
+    let mill = Mill::up().limit("header_timeout_ms: 3000").tls(AUTHORITY.server(), "").start().await;
+    let mut slow = Vec::new();
+    for index in 0..100 {
+        let mut connection = RawConnection::open(mill.ingress(0)).await;
+        connection.send(if index % 2 == 0 { HALF_A_HELLO } else { b"" }).await;
+        slow.push(connection);
+    }
+    let served = timeout(Duration::from_secs(2), asked(&mill, Protocol::Http1, None)).await;
+    assert_eq!(served.expect("before any of the slow ones is let go").expect("an answer"), 200);
+    for mut connection in slow {
+        // No answer in HTTP: an end is an end, and a wait beyond SOON would be none.
+        let ended = timeout(SOON, connection.answer(SOON * 2)).await;
+        assert!(ended.expect("the connection is closed").is_none());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -7,6 +7,7 @@ use super::identity::{Files, Fingerprint, Identity};
 use super::{Tls, clock};
 use crate::metrics::TlsMetrics;
 use shared::config::ServerTls;
+use shared::task::{self, Guarded};
 use shared::tls::TlsError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What a look found: files, or why there are none.
 type Look = Result<Fingerprint, String>;
 
-/// `serving`: the files in use.
-pub(super) async fn run(tls: Arc<Tls>, paths: ServerTls, serving: Fingerprint, metrics: TlsMetrics) {
-    let mut hangups = signal(SignalKind::hangup())
+/// Hears SIGHUP from here on, and looks until the guard is dropped. `serving`: the files in use.
+pub(super) fn watch(tls: Arc<Tls>, paths: ServerTls, serving: Fingerprint, metrics: TlsMetrics) -> Guarded {
+    let hangups = signal(SignalKind::hangup())
         .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be heard: certificates are looked at every few seconds only"))
         .ok();
+    task::spawn_guarded("tls renewal", run(tls, paths, serving, metrics, hangups))
+}
+
+async fn run(tls: Arc<Tls>, paths: ServerTls, serving: Fingerprint, metrics: TlsMetrics, mut hangups: Option<Signal>) {
     let mut last: Look = Ok(serving);
     loop {
         let asked = tokio::select! {

@@ -3,6 +3,7 @@
 mod process;
 mod refusals;
 mod restart;
+mod tls;
 mod vanished;
 
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! edge: an authority of our own, and the certificates it signs for this run.
 
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,7 +23,9 @@ pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new)
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).expect("no names to be wrong");
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A name of its own: a certificate whose issuer is called as its subject looks self-signed to some.
+        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
         Self(CertifiedIssuer::self_signed(params, new_key()).expect("an authority can be made"))
     }
 
