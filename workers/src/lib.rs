@@ -1,6 +1,8 @@
 //! Batch in, answers out: a worker takes batches it has credit for, calls its backends and streams the answers back.
 
 pub mod backend;
+#[cfg(feature = "local")]
+pub mod local;
 mod metrics;
 mod run;
 pub mod sandbox;

@@ -9,6 +9,8 @@
 //! **How it fails.** As `[[fault:NAME]]` or `[[fault:status=503]]` in a prompt says, in any input of an array call for the
 //! whole of it, or by the configured rates. `[[delay:MS]]` adds latency.
 //!
+//! **A real model.** Built with the feature `local`, it makes embeddings with one ([`Source::model`]); all else stays.
+//!
 //! The same sandbox serves calls within this process ([`Sandbox::call`]) and over HTTP ([`serve`]).
 
 mod accelerator;
@@ -19,12 +21,14 @@ mod hash;
 mod reply;
 mod request;
 mod server;
+mod source;
 mod stats;
 mod trouble;
 mod vector;
 
 pub use reply::{Body, Reply};
 pub use server::{Server, serve};
+pub use source::{Source, SourceError};
 pub use stats::Snapshot;
 
 use accelerator::{Accelerator, Seat};
@@ -45,6 +49,7 @@ use trouble::Trouble;
 pub struct Sandbox {
     config: SandboxConfig,
     key: Fnv,
+    source: Source,
     accelerator: Accelerator,
     stats: Arc<Stats>,
     /// Numbers the calls, so that faults by rate are the same in every run.
@@ -53,9 +58,15 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub fn new(config: SandboxConfig) -> Arc<Self> {
+        Self::with_source(config, Source::Hash)
+    }
+
+    /// Whose vectors come from there.
+    pub fn with_source(mut config: SandboxConfig, source: Source) -> Arc<Self> {
+        config.dimensions = source.dimensions().unwrap_or(config.dimensions);
         let key = Fnv::keyed(config.hash_key.as_bytes());
         let accelerator = Accelerator::new(config.concurrency);
-        Arc::new(Self { config, key, accelerator, stats: Arc::default(), draws: AtomicU64::new(0) })
+        Arc::new(Self { config, key, source, accelerator, stats: Arc::default(), draws: AtomicU64::new(0) })
     }
 
     /// What has arrived since the start or the last reset.
@@ -87,9 +98,12 @@ impl Sandbox {
         }
         let mut seat = self.seat(trouble.fault).await;
         seat.work_exactly(self.cost(&call) + trouble.delay).await;
-        drop(seat);
+        let Some(vectors) = self.source.vectors(&call, self.key, seat).await? else {
+            running.finish();
+            return Ok(Reply::error(500, "the model failed; the sandbox's log says why", "server_error"));
+        };
         let missing = usize::from(trouble.fault == Some(Fault::WrongCount));
-        Ok(fault::whole(trouble.fault, call.answer(self.key, missing), running))
+        Ok(fault::whole(trouble.fault, call.answer(&vectors, missing), running))
     }
 
     /// What a call takes the accelerator: a fixed part, a part for each input, and one for each token after padding.

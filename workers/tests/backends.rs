@@ -9,7 +9,7 @@ use shared::wire::Usage;
 use std::net::TcpListener;
 use std::time::Duration;
 use workers::backend::{Answer, Backend, BackendError, Blame, EmbedCall, Embedded, Event, GenerateCall, http};
-use workers::sandbox::{Server, serve};
+use workers::sandbox::{Sandbox, Server, serve};
 
 /// Time for what must happen soon; what must not happen at all gets less.
 const SOON: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ fn remote(server: &Server, timeout: Duration) -> Backend {
 }
 
 fn started(config: SandboxConfig) -> Server {
-    serve(TcpListener::bind("127.0.0.1:0").unwrap(), config).unwrap()
+    serve(TcpListener::bind("127.0.0.1:0").unwrap(), Sandbox::new(config)).unwrap()
 }
 
 /// The same sandbox behind both kinds of backend.

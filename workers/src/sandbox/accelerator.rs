@@ -86,6 +86,9 @@ impl Seat {
     /// The same without a timer's lateness: the last two milliseconds are slept on a thread, as long as seats bound how
     /// many do so at once.
     pub(crate) async fn work_exactly(&mut self, span: Duration) {
+        if span.is_zero() {
+            return;
+        }
         self.end = self.end.max(self.start + span);
         if self.taken.is_some() {
             sleep_until(clock::instant(self.end.saturating_sub(TIMER_LATENESS))).await;

@@ -2,6 +2,7 @@
 
 use super::hash::Fnv;
 use super::request::{Input, Inputs, Rejected, words};
+use super::source::Vectors;
 use super::trouble::Trouble;
 use super::vector;
 use base64::Engine;
@@ -69,19 +70,36 @@ impl Embedding {
         self.inputs.iter().map(|input| input.tag(key)).collect()
     }
 
+    /// Its vectors by hash.
+    pub(crate) fn hashed(&self, key: Fnv) -> Vectors {
+        let rows = self.inputs.iter().map(|input| input.vector(self.dimensions, key)).collect();
+        Vectors { rows, tokens: self.inputs.iter().map(Input::tokens).sum() }
+    }
+
+    /// Its texts, for a model whose vectors have this length.
+    #[cfg(feature = "local")]
+    pub(crate) fn texts(&self, dimensions: usize) -> Result<Vec<String>, Rejected> {
+        if self.dimensions != dimensions {
+            return Err(Rejected::new(format!("`dimensions` is {}; this model has {dimensions}", self.dimensions)));
+        }
+        let text = |input: &Input| if let Input::Text(text) = input { Some(text.clone()) } else { None };
+        let texts: Option<Vec<String>> = self.inputs.iter().map(text).collect();
+        texts.ok_or_else(|| Rejected::new("`input` holds token ids, which are not this model's; send texts"))
+    }
+
     /// The answer, without the last `missing` vectors.
-    pub(crate) fn answer(&self, key: Fnv, missing: usize) -> Bytes {
+    pub(crate) fn answer(&self, vectors: &Vectors, missing: usize) -> Bytes {
         const ROW: usize = r#"{"object":"embedding","index":0000,"embedding":""},"#.len();
         let mut json = Vec::with_capacity(256 + self.inputs.len() * (ROW + self.dimensions * 6));
         json.extend_from_slice(br#"{"object":"list","data":["#);
-        for (index, input) in self.inputs[..self.inputs.len() - missing].iter().enumerate() {
+        for (index, row) in vectors.rows[..vectors.rows.len() - missing].iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write(&mut json, format_args!(r#"{comma}{{"object":"embedding","index":{index},"embedding":"#));
-            self.encoding.write(&input.vector(self.dimensions, key), &mut json);
+            self.encoding.write(row, &mut json);
             json.push(b'}');
         }
         let model = serde_json::Value::from(self.model.as_str());
-        let tokens: usize = self.inputs.iter().map(Input::tokens).sum();
+        let tokens = vectors.tokens;
         write(&mut json, format_args!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#));
         json.into()
     }
@@ -145,7 +163,7 @@ mod tests {
     fn answer(mut body: Value) -> Value {
         body["model"] = "m\"".into();
         let call = Embedding::parse(body.to_string().as_bytes(), 4).unwrap();
-        serde_json::from_slice(&call.answer(key(), 0)).unwrap()
+        serde_json::from_slice(&call.answer(&call.hashed(key()), 0)).unwrap()
     }
 
     fn rejected(body: &Value) -> bool {

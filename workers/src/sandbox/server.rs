@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures::stream;
 use hyper_util::rt::TokioTimer;
 use serde_json::{Value, json};
-use shared::config::SandboxConfig;
 use shared::domain::Operation;
 use shared::task::{self, Guarded};
 use std::io;
@@ -40,10 +39,9 @@ pub struct Server {
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn serve(listener: TcpListener, config: SandboxConfig) -> io::Result<Server> {
+pub fn serve(listener: TcpListener, sandbox: Arc<Sandbox>) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
-    let sandbox = Sandbox::new(config);
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)?.acceptor(NoDelayAcceptor).handle(handle.clone());
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);

@@ -1,0 +1,81 @@
+//! Promise: a model's vectors are those that it was published with, whatever company a text has in its call.
+//!
+//! On all-MiniLM-L6-v2, which `tests/setup/model.sh` fetches. Without it nothing is tested, in so many words.
+#![cfg(feature = "local")]
+
+use std::path::Path;
+use workers::local::Model;
+
+const SENTENCE: &str = "This is an example sentence";
+
+/// The first four numbers and the last of a text's vector, as an implementation in double precision has them.
+const KNOWN: [(&str, [f32; 5]); 4] = [
+    (SENTENCE, [0.067_657, 0.063_496, 0.048_713, 0.079_305, -0.042_229]),
+    ("A man is eating food.", [0.033_242, 0.004_406, -0.006_277, 0.048_379, -0.037_564]),
+    ("A man is eating a piece of bread.", [0.052_518, 0.055_241, -0.011_188, -0.005_745, -0.041_151]),
+    ("The girl is carrying a baby.", [-0.036_309, -0.035_653, -0.027_223, 0.038_320, -0.001_315]),
+];
+
+/// Of the second and the third.
+const COSINE: f32 = 0.755_337;
+
+fn model() -> Option<Model> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tidemill/models/all-minilm-l6-v2");
+    if !folder.is_dir() {
+        eprintln!("SKIPPED: there is no model in {}; tests/setup/model.sh fetches it", folder.display());
+        return None;
+    }
+    Some(Model::load(&folder).expect("the model is whole"))
+}
+
+fn vectors(model: &Model, texts: &[&str]) -> Vec<Vec<f32>> {
+    model.embed(texts).expect("texts are embedded").vectors
+}
+
+fn is_near(one: &[f32], other: &[f32]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-5)
+}
+
+fn product(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn vectors_are_those_of_the_published_model() {
+    let Some(model) = model() else { return };
+    let found = vectors(&model, &KNOWN.map(|(text, _)| text));
+    for ((text, known), vector) in KNOWN.iter().zip(&found) {
+        let (first, last) = (&vector[..4], vector[model.dimensions() - 1]);
+        assert!(is_near(&[first, &[last]].concat(), known), "{text}: {first:?} … {last}");
+        assert!((product(vector, vector) - 1.0).abs() < 1e-5, "{text}: not of length 1");
+    }
+    let cosine = product(&found[1], &found[2]);
+    assert!((cosine - COSINE).abs() < 1e-5, "{cosine}");
+}
+
+#[test]
+fn padding_does_not_change_a_vector() {
+    let Some(model) = model() else { return };
+    let long = "a long text that has many more words than the other one ".repeat(12);
+    let alone = vectors(&model, &[SENTENCE]);
+    let padded = vectors(&model, &[&long, SENTENCE]);
+    assert!(is_near(&alone[0], &padded[1]));
+}
+
+#[test]
+fn a_call_larger_than_a_slice_keeps_its_order() {
+    let Some(model) = model() else { return };
+    let long = "word ".repeat(300);
+    let mut texts = vec![long.as_str(); 65];
+    texts.push(SENTENCE);
+    let embedded = model.embed(&texts).expect("texts are embedded");
+    assert_eq!((embedded.vectors.len(), embedded.tokens), (66, 65 * 256 + 7), "texts are cut at the model's length");
+    assert!(is_near(&embedded.vectors[65], &vectors(&model, &[SENTENCE])[0]));
+}
+
+#[test]
+fn a_folder_without_a_model_is_named() {
+    let folder = Path::new("/no/such/folder");
+    let error = Model::load(folder).err().expect("nothing is there").to_string();
+    assert!(error.starts_with("/no/such/folder/config.json: ") && error.contains("model.safetensors"), "{error}");
+}
