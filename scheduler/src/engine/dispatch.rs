@@ -4,6 +4,7 @@ use super::batch::{Batch, Member, Slot};
 use super::call::{Bounds, Call};
 use super::cut;
 use super::item::{Item, Shape, State};
+use super::linger::Arrivals;
 use super::{Action, Engine, EngineConfig, INGRESS_SILENT};
 use shared::clock::Time;
 use shared::domain::{BatchId, ModelKind, RequestId};
@@ -25,7 +26,7 @@ impl Engine {
         while let Some(first) = self.next_awaited(now, actions) {
             let Some(slot) = self.fleet.free_slot(now, first.tokens) else { return };
             let bounds = self.bounds(&slot);
-            if let Some(until) = self.hold_for_company(now, &bounds) {
+            if let Some(until) = self.hold_for_company(now, &slot, &bounds) {
                 self.linger_until = Some(until);
                 return;
             }
@@ -53,7 +54,7 @@ impl Engine {
     }
 
     /// Array calls wait a little while the callers known to be in the system have not yet come back.
-    fn hold_for_company(&self, now: Time, bounds: &Bounds) -> Option<Time> {
+    fn hold_for_company(&self, now: Time, slot: &Slot, bounds: &Bounds) -> Option<Time> {
         if self.config.kind != ModelKind::Array {
             return None;
         }
@@ -63,7 +64,8 @@ impl Engine {
             return None;
         }
         let freed = self.fleet.freed_at(); // Those who came while no slot was free have not been waited for yet.
-        self.linger.hold_until(now, lane, (first.max(freed), last.max(freed)), waiting, self.fleet.outstanding())
+        let arrivals = Arrivals { lane, first: first.max(freed), last: last.max(freed), waiting };
+        self.linger.hold_until(now, &arrivals, self.fleet.outstanding(), self.limits.fixed(&slot.backend))
     }
 
     /// The next item by lane, tenant and deadline that anybody still waits for.

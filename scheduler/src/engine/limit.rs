@@ -61,6 +61,11 @@ impl Limits {
         self.of(backend).overhead()
     }
 
+    /// The time of a call there before its first token, when it is known.
+    pub(super) fn fixed(&self, backend: &str) -> Option<Duration> {
+        self.of(backend).fixed()
+    }
+
     fn of(&self, backend: &str) -> &Limit {
         self.backends.get(backend).unwrap_or(&self.unseen)
     }
@@ -137,6 +142,10 @@ impl Limit {
     fn objective(&self) -> f64 {
         let fixed = self.line.known().map_or(0.0, |(fixed, _)| fixed.min(self.curve.shortest()));
         self.objective.as_secs_f64().max(fixed * FIXED)
+    }
+
+    fn fixed(&self) -> Option<Duration> {
+        self.line.height().map(|fixed| Duration::from_secs_f64(fixed.min(self.curve.shortest())))
     }
 
     fn overhead(&self) -> u64 {

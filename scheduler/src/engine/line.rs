@@ -8,7 +8,7 @@ const MEMORY: f64 = 20.0;
 /// Without this spread of the points (relative to their mean), a slope would be noise, and the last one known is kept.
 const SPREAD_MIN: f64 = 0.2;
 
-/// What is left of a known height at each point that does not confirm it: so that a wrong one does not stay.
+/// What is left of a told height at each point that does not confirm it: so that a wrong one does not stay.
 const DOUBT: f64 = 0.995;
 
 /// A point so many times above the line counts as being there: one stall is no trend.
@@ -25,7 +25,10 @@ pub(super) struct Line {
     y: f64,
     xx: f64,
     xy: f64,
-    known: Option<(f64, f64)>,
+    /// Its height at zero and its slope when they could last be told.
+    told: Option<(f64, f64)>,
+    /// What is left of that height since.
+    left: f64,
 }
 
 impl Line {
@@ -42,15 +45,21 @@ impl Line {
         self.xx = self.xx * fade + weight * dx * (x - self.x);
         self.xy = self.xy * fade + weight * dx * (y - self.y);
         if let Some(slope) = self.slope().filter(|slope| self.points >= SETTLED && *slope > 0.0) {
-            self.known = Some(((self.y - slope * self.x).max(0.0), slope));
-        } else if let Some((height, _)) = &mut self.known {
-            *height *= DOUBT;
+            self.told = Some(((self.y - slope * self.x).max(0.0), slope));
+            self.left = 1.0;
+        } else {
+            self.left *= DOUBT;
         }
     }
 
-    /// Its height at zero and its slope, both positive, when they could last be told.
+    /// Its height at zero and its slope, both positive: the height doubted the more, the longer it could not be told.
     pub(super) fn known(&self) -> Option<(f64, f64)> {
-        self.known
+        self.told.map(|(height, slope)| (height * self.left, slope))
+    }
+
+    /// The height at zero when it could last be told, for whom too much does less harm than too little.
+    pub(super) fn height(&self) -> Option<f64> {
+        self.told.map(|(height, _)| height)
     }
 
     fn slope(&self) -> Option<f64> {
@@ -94,6 +103,13 @@ mod tests {
         let sizes = || (0..200).map(|n| f64::from(n % 10 + 1));
         let line = through(sizes().map(|x| (x, 10.0)).chain(sizes().map(|x| (x, 20.0 + 3.0 * x))));
         assert!(is_about(&line, (20.0, 3.0)), "{line:?}");
+    }
+
+    #[test]
+    fn a_height_is_doubted_when_it_can_no_longer_be_told() {
+        let line = through((0..30).map(|n| f64::from(n % 10 + 1)).chain([10.0; 200]).map(|x| (x, 5.0 + 2.0 * x)));
+        assert!(line.known().is_some_and(|(height, _)| height < 3.0), "{line:?}");
+        assert!(line.height().is_some_and(|height| (4.9..5.1).contains(&height)), "{line:?}");
     }
 
     #[test]

@@ -9,6 +9,10 @@
 //! how long callers take to come back depends on the machine and the road: a fixed wait that one machine's callers fit
 //! into cuts the batches of a slower one in two.
 //!
+//! And it is never longer than a call's fixed cost, as far as that has been learnt: what a call costs more by going alone is
+//! all that waiting can save. Without that, an open loop's requests wait for company, which makes more of them wait at once,
+//! which is then taken for their number.
+//!
 //! Nor does anybody wait where the accelerator is idle half of the time: fuller calls would gain nothing there.
 
 use shared::clock::Time;
@@ -40,6 +44,16 @@ const fn linger(lane: Lane) -> Duration {
         Lane::Async => 20,
         Lane::Bulk => 200,
     })
+}
+
+/// What waits while an accelerator is free.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrivals {
+    pub(super) lane: Lane,
+    /// When the first and the last came, or the accelerator became free.
+    pub(super) first: Time,
+    pub(super) last: Time,
+    pub(super) waiting: usize,
 }
 
 #[derive(Debug)]
@@ -92,17 +106,17 @@ impl Linger {
         (self.call / 4).clamp(own, own * GROWTH_MAX)
     }
 
-    /// Until when to wait, if `waiting` requests wait, the first since `first` and the last since `last`, and `running`
-    /// more are still in calls.
-    pub(super) fn hold_until(&self, now: Time, lane: Lane, (first, last): (Time, Time), waiting: usize, running: usize) -> Option<Time> {
+    /// Until when to wait, if besides those who wait `running` more are still in calls, of which each has this `fixed` cost.
+    pub(super) fn hold_until(&self, now: Time, arrivals: &Arrivals, running: usize, fixed: Option<Duration>) -> Option<Time> {
         if self.busy < BUSY {
             return None;
         }
-        let linger = self.linger(lane);
-        let until = (last + linger).min(first + linger * WHOLE_WAIT);
+        let linger = self.linger(arrivals.lane);
+        let whole = fixed.unwrap_or(Duration::MAX).min(linger * WHOLE_WAIT);
+        let until = (arrivals.last + linger).min(arrivals.first + whole);
         let absent = self.peak(now).saturating_sub(running);
         let enough = (absent * 9).div_ceil(10);
-        (waiting < enough && now < until).then_some(until)
+        (arrivals.waiting < enough && now < until).then_some(until)
     }
 
     /// The most requests lately in the system at once; 0 when none were.
@@ -117,8 +131,12 @@ mod tests {
 
     const NOW: Time = Time::from_millis(1_000);
 
+    fn arrived(first: Time, last: Time, waiting: usize) -> Arrivals {
+        Arrivals { lane: Lane::Interactive, first, last, waiting }
+    }
+
     fn hold(linger: &Linger, waiting: usize, running: usize) -> bool {
-        linger.hold_until(NOW, Lane::Interactive, (NOW, NOW), waiting, running).is_some()
+        linger.hold_until(NOW, &arrived(NOW, NOW, waiting), running, None).is_some()
     }
 
     #[test]
@@ -143,12 +161,23 @@ mod tests {
         let mut linger = Linger::default();
         linger.dispatched(NOW, 64);
         let ms = |n| NOW + Duration::from_millis(n);
-        let until = |now, last| linger.hold_until(now, Lane::Interactive, (NOW, last), 1, 0);
+        let until = |now, last| linger.hold_until(now, &arrived(NOW, last, 1), 0, None);
         assert_eq!(until(NOW, NOW), Some(ms(2)));
         assert_eq!(until(ms(2), NOW), None);
         assert_eq!(until(ms(2), ms(1)), Some(ms(3)));
         assert_eq!(until(ms(7), ms(7)), Some(ms(8)));
         assert_eq!(until(ms(8), ms(8)), None);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_call_alone_would_waste() {
+        let mut linger = Linger::default();
+        linger.dispatched(NOW, 64);
+        let ms = |n| NOW + Duration::from_millis(n);
+        let until = |now, last| linger.hold_until(now, &arrived(NOW, last, 1), 0, Some(Duration::from_millis(5)));
+        assert_eq!(until(ms(2), ms(2)), Some(ms(4)));
+        assert_eq!(until(ms(4), ms(4)), Some(ms(5)), "though more keep coming");
+        assert_eq!(until(ms(5), ms(5)), None);
     }
 
     #[test]
@@ -166,7 +195,7 @@ mod tests {
         let mut linger = Linger::default();
         linger.dispatched(NOW, 64);
         linger.finished(NOW, Duration::from_millis(16));
-        let until = |linger: &Linger| linger.hold_until(NOW, Lane::Interactive, (NOW, NOW), 1, 0).unwrap().since(NOW);
+        let until = |linger: &Linger| linger.hold_until(NOW, &arrived(NOW, NOW, 1), 0, None).unwrap().since(NOW);
         assert_eq!(until(&linger), Duration::from_millis(4));
         (0..50).for_each(|_| linger.finished(NOW, Duration::from_secs(1)));
         assert_eq!(until(&linger), Duration::from_millis(10));
@@ -191,6 +220,6 @@ mod tests {
         assert!(!hold(&linger, 1, 0));
         linger.dispatched(NOW, 64);
         let later = NOW + MEMORY + Duration::from_millis(1);
-        assert_eq!(linger.hold_until(later, Lane::Interactive, (later, later), 1, 0), None);
+        assert_eq!(linger.hold_until(later, &arrived(later, later, 1), 0, None), None);
     }
 }
