@@ -24,8 +24,20 @@ pub struct Programs {
 pub enum Backend {
     /// This program, started as `loadtest backend`.
     Program(PathBuf),
-    /// One that runs, with the same costs.
+    /// A mock that runs, with the same costs.
     Url(String),
+    /// Another that runs, and its embedding model, which pads.
+    Model { url: String, model: String },
+}
+
+impl Backend {
+    /// Its only model, if it is not the mock.
+    pub fn model(&self) -> Option<String> {
+        match self {
+            Self::Program(_) | Self::Url(_) => None,
+            Self::Model { model, .. } => Some(model.clone()),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +70,7 @@ impl Arena {
         let stage = Stage {
             folder: folder.path().to_owned(),
             backend: url,
+            model: programs.backend.model(),
             // Contenders run in folders of their own.
             tidemill: std::path::absolute(&programs.tidemill)?,
             nats_server: nats::find(Path::new(".")).map(std::path::absolute).transpose()?,
@@ -76,7 +89,7 @@ impl Arena {
 
 async fn start_backend(programs: &Programs, folder: &Path) -> Result<(Option<Child>, String), ChildError> {
     let program = match &programs.backend {
-        Backend::Url(url) => return Ok((None, url.clone())),
+        Backend::Url(url) | Backend::Model { url, .. } => return Ok((None, url.clone())),
         Backend::Program(program) => program,
     };
     let mut command = Command::new(program);

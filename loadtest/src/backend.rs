@@ -198,7 +198,7 @@ mod tests {
             (Mode::Embed, ACCELERATOR, Check::Contains(vectors.clone())),
             (Mode::Embed, PADDED, Check::Contains(vectors)),
         ];
-        let works = works.map(|(mode, model, check)| Work { mode, model: model.into(), texts: texts.clone(), check });
+        let works = works.map(|(mode, model, check)| Work { mode, model: model.into(), inputs: 1, texts: texts.clone(), check });
         tokio::task::LocalSet::new()
             .run_until(async {
                 let client = started().await;
@@ -215,6 +215,7 @@ mod tests {
                 let work = Work {
                     mode: Mode::Stream,
                     model: SLOW_CHAT.into(),
+                    inputs: 1,
                     texts: vec!["a".to_owned()].into(),
                     check: Check::Tag(answer::HASH_KEY.into()),
                 };

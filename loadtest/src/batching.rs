@@ -163,7 +163,7 @@ async fn learn(backend: &Client, texts: &[String]) -> Result<Work, BatchingError
         vectors.extend(strings);
     }
     let check = Check::Contains(vectors.into());
-    Ok(Work { mode: Mode::Embed, model: MODEL.into(), texts: Arc::from(texts), check })
+    Ok(Work { mode: Mode::Embed, model: MODEL.into(), inputs: 1, texts: Arc::from(texts), check })
 }
 
 async fn rounds(settings: &Settings, backend: &Client, roads: &[Road], work: &Work, callers: usize) -> Result<Vec<Row>, BatchingError> {

@@ -9,6 +9,7 @@ pub(crate) mod backend;
 pub(crate) mod batching;
 pub(crate) mod compare;
 pub(crate) mod growth;
+pub(crate) mod relay;
 pub(crate) mod run;
 
 pub(crate) type Failed = Box<dyn std::error::Error>;
@@ -16,13 +17,13 @@ pub(crate) type Failed = Box<dyn std::error::Error>;
 /// Different texts in one run.
 const TEXTS: usize = 512;
 
-/// The contenders of these names; without names all.
+/// The contenders of these names; without names all gateways.
 fn contenders(only: Option<&[String]>) -> Result<Vec<Contender>, Failed> {
     let named = |name: &String| {
         let found = contender::ALL.into_iter().find(|contender| contender.name() == name);
         found.ok_or_else(|| format!("there is no contender `{name}`; there are {}", contender::ALL.map(Contender::name).join(", ")).into())
     };
-    only.map_or_else(|| Ok(contender::ALL.to_vec()), |names| names.iter().map(named).collect())
+    only.map_or_else(|| Ok(contender::GATEWAYS.to_vec()), |names| names.iter().map(named).collect())
 }
 
 fn read_texts(file: Option<&Path>) -> Result<Vec<String>, Failed> {

@@ -29,7 +29,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub scenarios: Vec<Scenario>,
-    pub costs: Costs,
+    /// Of the mock, if that was the backend.
+    pub costs: Option<Costs>,
     pub samples: Vec<Sample>,
     pub skipped: Vec<Skipped>,
 }
@@ -56,7 +57,8 @@ pub async fn measure(settings: Settings, mut watch: impl FnMut(&Progress<'_>)) -
     let arena = Arena::start(&settings.programs).await?;
     let tenants = settings.scenarios.iter().map(|scenario| scenario.tenants).max().unwrap_or(1);
     let (running, skipped) = start_all(&settings.contenders, &arena.stage("contenders", tenants, 0), &mut watch).await;
-    let mut report = Report { scenarios: settings.scenarios, costs: settings.programs.costs, samples: Vec::new(), skipped };
+    let costs = settings.programs.backend.model().is_none().then_some(settings.programs.costs);
+    let mut report = Report { scenarios: settings.scenarios, costs, samples: Vec::new(), skipped };
     let prepared: Vec<Prepared> = report.scenarios.iter().cloned().map(Prepared::new).collect();
     for round in 0..settings.rounds {
         for prepared in &prepared {

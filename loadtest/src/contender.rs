@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub mod peer;
+mod relay;
 mod tidemill;
 
 /// The roads of a request to the backend.
@@ -19,19 +20,25 @@ pub enum Contender {
     Direct,
     Tidemill(tidemill::Layout),
     Peer(&'static peer::Peer),
+    Relay(relay::Relay),
 }
 
+const MEMORY: Contender = Contender::Tidemill(tidemill::Layout::Memory);
+const JETSTREAM: Contender = Contender::Tidemill(tidemill::Layout::JetStream);
+const APART: Contender = Contender::Tidemill(tidemill::Layout::Apart);
+const VLLM_ROUTER: Contender = Contender::Peer(&peer::VLLM_ROUTER);
+const SGLANG_ROUTER: Contender = Contender::Peer(&peer::SGLANG_ROUTER);
+const LITELLM: Contender = Contender::Peer(&peer::LITELLM);
+const PORTKEY: Contender = Contender::Peer(&peer::PORTKEY);
+const RELAY: Contender = Contender::Relay(relay::Relay::Straight);
+const RELAY_JETSTREAM: Contender = Contender::Relay(relay::Relay::JetStream);
+
+/// Who is compared unless others are named.
+pub const GATEWAYS: [Contender; 8] = [Contender::Direct, MEMORY, JETSTREAM, APART, VLLM_ROUTER, SGLANG_ROUTER, LITELLM, PORTKEY];
+
 /// All of them, in the order of the tables.
-pub const ALL: [Contender; 8] = [
-    Contender::Direct,
-    Contender::Tidemill(tidemill::Layout::Memory),
-    Contender::Tidemill(tidemill::Layout::JetStream),
-    Contender::Tidemill(tidemill::Layout::Apart),
-    Contender::Peer(&peer::VLLM_ROUTER),
-    Contender::Peer(&peer::SGLANG_ROUTER),
-    Contender::Peer(&peer::LITELLM),
-    Contender::Peer(&peer::PORTKEY),
-];
+pub const ALL: [Contender; 10] =
+    [Contender::Direct, RELAY, RELAY_JETSTREAM, MEMORY, JETSTREAM, APART, VLLM_ROUTER, SGLANG_ROUTER, LITELLM, PORTKEY];
 
 /// What all contenders are started with.
 #[derive(Clone, Debug)]
@@ -40,6 +47,8 @@ pub struct Stage {
     pub folder: PathBuf,
     /// The backend's address, such as `http://127.0.0.1:9000`.
     pub backend: String,
+    /// The only model there, which embeds and pads, if the backend is not the mock.
+    pub model: Option<String>,
     pub tidemill: PathBuf,
     pub nats_server: Option<PathBuf>,
     /// Where peers are installed.
@@ -95,6 +104,7 @@ impl Contender {
             Self::Direct => "direct",
             Self::Tidemill(layout) => layout.name(),
             Self::Peer(peer) => peer.name,
+            Self::Relay(relay) => relay.name(),
         }
     }
 
@@ -104,9 +114,20 @@ impl Contender {
             Self::Direct => Running::new(self.name(), Client::new(&stage.backend, "")),
             Self::Tidemill(layout) => tidemill::start(layout, stage).await?,
             Self::Peer(peer) => peer::start(peer, stage)?,
+            Self::Relay(relay) => relay::start(relay, stage).await?,
         };
-        running.ready().await?;
+        running.ready(&stage.probe()).await?;
         Ok(running)
+    }
+}
+
+impl Stage {
+    /// A request that shows that a road is open.
+    fn probe(&self) -> (&'static str, String) {
+        match &self.model {
+            Some(model) => ("/v1/embeddings", json!({ "model": model, "input": "ready?" }).to_string()),
+            None => ("/v1/chat/completions", json!({ "model": "chat", "messages": [{ "role": "user", "content": "ready?" }] }).to_string()),
+        }
     }
 }
 
@@ -121,12 +142,11 @@ impl Running {
         process::tree(&roots)
     }
 
-    /// Waits until a chat comes back through it.
-    async fn ready(&mut self) -> Result<(), ContenderError> {
+    /// Waits until a request comes back through it.
+    async fn ready(&mut self, (path, body): &(&'static str, String)) -> Result<(), ContenderError> {
         let began = Stopwatch::start();
-        let body = json!({ "model": "chat", "messages": [{ "role": "user", "content": "ready?" }] }).to_string();
         loop {
-            let last = match self.client.post("/v1/chat/completions", body.clone()).await {
+            let last = match self.client.post(path, body.clone()).await {
                 Ok(answer) if answer.status == 200 => return Ok(()),
                 Ok(answer) => format!("{} {}", answer.status, answer.text()),
                 Err(error) => error.to_string(),

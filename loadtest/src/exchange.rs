@@ -107,7 +107,7 @@ mod tests {
     use crate::tag;
 
     fn work() -> Work {
-        Work { mode: Mode::Stream, model: "m".into(), texts: vec!["a".to_owned()].into(), check: Check::Tag("k".into()) }
+        Work { mode: Mode::Stream, model: "m".into(), inputs: 1, texts: vec!["a".to_owned()].into(), check: Check::Tag("k".into()) }
     }
 
     fn stream(words: &str) -> Vec<u8> {

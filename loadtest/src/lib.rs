@@ -20,6 +20,7 @@ pub mod measure;
 pub mod nats;
 pub mod plot;
 pub mod process;
+pub mod relay;
 pub mod report;
 pub mod scenario;
 pub mod schedule;

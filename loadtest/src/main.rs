@@ -22,6 +22,8 @@ enum Task {
     Compare(commands::compare::Args),
     /// What a request costs as callers, load, tenants, models or open streams grow.
     Growth(commands::growth::Args),
+    /// The barest gateway, straight or through a nats-server: the floor of what any adds.
+    Relay(commands::relay::Args),
     /// The mock model server of the measurements.
     Backend(commands::backend::Args),
 }
@@ -50,6 +52,7 @@ async fn perform(task: Task) -> Result<bool, commands::Failed> {
         Task::Batching(args) => commands::batching::run(args).await,
         Task::Compare(args) => commands::compare::run(args).await,
         Task::Growth(args) => commands::growth::run(args).await,
+        Task::Relay(args) => commands::relay::run(args).await,
         Task::Backend(args) => commands::backend::run(args).await,
     }
 }

@@ -24,6 +24,8 @@ const STANDARD: [(&str, &str); 9] = [
 
 /// Different texts of each kind of request.
 const TEXTS: usize = 1_000;
+/// Texts of one call: the most that OpenAI takes.
+const INPUTS_MAX: usize = 2_048;
 /// Shares of a mix may be at most this, so that the list of works stays small.
 const SHARE_MAX: usize = 100;
 /// Every how manieth answer is compared with what it should be.
@@ -57,6 +59,9 @@ pub struct Scenario {
     /// On every request. Lanes are chosen so: `Prefer = "respond-async"`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Asked instead of the models of the mix.
+    #[serde(skip_deserializing)]
+    pub model: Option<String>,
     /// Only these meet it. Absent: all.
     pub contenders: Option<Vec<String>>,
 }
@@ -78,6 +83,9 @@ pub struct Kind {
     /// Of the mix, in whole numbers.
     #[serde(default = "one")]
     pub share: usize,
+    /// Texts of one call of embeddings.
+    #[serde(default = "one")]
+    pub inputs: usize,
     /// Bytes of its texts: equally spaced quantiles, from the shortest to the longest; one number: all alike.
     pub lengths: Vec<usize>,
 }
@@ -92,6 +100,19 @@ const fn default_seconds() -> f64 {
 
 const fn default_warm_up() -> f64 {
     0.5
+}
+
+/// Between a scenario's name and the texts of one call.
+pub const IN_CALLS: &str = "-in-calls-of-";
+
+/// What is asked of a model that is not the mock's: the scenarios of embeddings, and what the model itself makes of their texts in fixed calls.
+pub fn standard_of_model(model: &str) -> Result<Vec<Scenario>, ScenarioError> {
+    let [alone, many, mixed] = ["embed-1", "embed-64", "mixed-64"].map(named);
+    let (alone, many, mixed) = (alone?, many?, mixed?);
+    let full = many.clone().in_calls_of(64);
+    let fixed: Vec<Scenario> = [2, 4, 8, 16].map(|inputs| mixed.clone().in_calls_of(inputs)).into();
+    let all = [vec![alone, many, full, Scenario { contenders: None, ..mixed }], fixed].concat();
+    Ok(all.into_iter().map(|scenario| scenario.of_model(model)).collect())
 }
 
 /// All of the standard scenarios.
@@ -127,10 +148,35 @@ impl Scenario {
             () if self.mix.is_empty() => Some("the mix is empty"),
             () if self.mix.iter().any(|kind| kind.share == 0 || kind.share > SHARE_MAX) => Some("a share is between 1 and 100"),
             () if self.mix.iter().any(|kind| kind.lengths.is_empty()) => Some("a kind of request needs lengths"),
+            () if self.mix.iter().any(|kind| !(1..=INPUTS_MAX).contains(&kind.inputs)) => Some("a call has 1 to 2048 inputs"),
+            () if self.mix.iter().any(|kind| kind.inputs > 1 && kind.mode != Mode::Embed) => Some("only embeddings have several inputs"),
             () if self.tenants == 0 => Some("there must be a tenant"),
             () if self.seconds <= 0.0 || !is_span(self.seconds) || !is_span(self.warm_up_seconds) => Some("spans are up to an hour"),
             () => None,
         }
+    }
+
+    /// The same asked of another model than the mock's.
+    #[must_use]
+    pub fn of_model(mut self, model: &str) -> Self {
+        self.model = Some(model.to_owned());
+        self
+    }
+
+    /// The same texts straight to the backend, so many a call in their order. Two callers: it is never idle.
+    #[must_use]
+    pub fn in_calls_of(mut self, inputs: usize) -> Self {
+        self.about = format!("calls of {inputs} texts, 2 callers; texts: {}", self.about);
+        self.name = format!("{}{IN_CALLS}{inputs}", self.name);
+        self.arrival = Arrival::Closed { callers: 2 };
+        self.contenders = Some(vec!["direct".to_owned()]);
+        self.mix.iter_mut().for_each(|kind| kind.inputs = inputs);
+        self
+    }
+
+    /// Texts of one call, where all calls have as many.
+    pub fn inputs(&self) -> usize {
+        self.mix.first().map_or(1, |kind| kind.inputs)
     }
 
     pub fn plan(&self) -> Plan {
@@ -155,7 +201,7 @@ impl Scenario {
 
     /// The requests: each kind as often as its share, interleaved, so that no kind comes in bursts.
     pub fn works(&self) -> Arc<[Work]> {
-        let kinds: Vec<(usize, Work)> = self.mix.iter().map(|kind| (kind.share, kind.work())).collect();
+        let kinds: Vec<(usize, Work)> = self.mix.iter().map(|kind| (kind.share, kind.work(self.model.as_deref()))).collect();
         let rounds = kinds.iter().map(|(share, _)| *share).max().unwrap_or(0);
         (0..rounds).flat_map(|round| kinds.iter().filter(move |(share, _)| round < *share).map(|(_, work)| work.clone())).collect()
     }
@@ -166,14 +212,15 @@ impl Kind {
         texts::with_lengths(TEXTS, &self.lengths)
     }
 
-    /// As the mock backend answers it.
-    fn work(&self) -> Work {
+    /// Checked against what the mock would answer. Another model's vectors are its own.
+    fn work(&self, model: Option<&str>) -> Work {
         let texts: Arc<[String]> = self.texts().into();
         let check = match self.mode {
+            _ if model.is_some() => Check::Status,
             Mode::Embed => Check::Contains(texts.iter().map(|text| vector::base64(text)).collect()),
             Mode::Chat | Mode::Stream => Check::Tag(answer::HASH_KEY.into()),
         };
-        Work { mode: self.mode, model: self.model.clone(), texts, check }
+        Work { mode: self.mode, model: model.unwrap_or(&self.model).to_owned(), inputs: self.inputs, texts, check }
     }
 }
 

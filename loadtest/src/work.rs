@@ -30,6 +30,8 @@ pub enum Check {
 pub struct Work {
     pub mode: Mode,
     pub model: String,
+    /// Texts of one call of embeddings.
+    pub inputs: usize,
     pub texts: Arc<[String]>,
     pub check: Check,
 }
@@ -49,7 +51,11 @@ impl Work {
     pub fn body(&self, index: u64) -> Vec<u8> {
         let (model, text) = (&self.model, self.prompt(index));
         let body = match self.mode {
-            Mode::Embed => json!({ "model": model, "input": text, "encoding_format": "base64" }),
+            Mode::Embed if self.inputs == 1 => json!({ "model": model, "input": text, "encoding_format": "base64" }),
+            Mode::Embed => {
+                let texts: Vec<&str> = self.positions(index).map(|position| self.texts[position].as_str()).collect();
+                json!({ "model": model, "input": texts, "encoding_format": "base64" })
+            }
             Mode::Chat => json!({ "model": model, "max_tokens": WORDS_MAX, "messages": [{ "role": "user", "content": text }] }),
             Mode::Stream => {
                 json!({ "model": model, "max_tokens": WORDS_MAX, "stream": true, "messages": [{ "role": "user", "content": text }] })
@@ -63,7 +69,7 @@ impl Work {
         match &self.check {
             Check::Status => true,
             Check::Tag(key) => answer.contains(&tag::of(key, &self.prompt(index))),
-            Check::Contains(expected) => answer.contains(&expected[self.position(index)]),
+            Check::Contains(expected) => self.positions(index).all(|position| answer.contains(&expected[position])),
         }
     }
 
@@ -71,6 +77,12 @@ impl Work {
     fn prompt(&self, index: u64) -> String {
         let text = &self.texts[self.position(index)];
         if self.mode == Mode::Embed { text.clone() } else { format!("{index} {text}") }
+    }
+
+    /// Of the texts of the i-th call.
+    fn positions(&self, index: u64) -> impl Iterator<Item = usize> {
+        let inputs = self.inputs as u64;
+        (index * inputs..(index + 1) * inputs).map(|text| self.position(text))
     }
 
     fn position(&self, index: u64) -> usize {
@@ -83,7 +95,7 @@ mod tests {
     use super::*;
 
     fn work(mode: Mode, check: Check) -> Work {
-        Work { mode, model: "m".into(), texts: vec!["a".to_owned(), "b".to_owned()].into(), check }
+        Work { mode, model: "m".into(), inputs: 1, texts: vec!["a".to_owned(), "b".to_owned()].into(), check }
     }
 
     #[test]
@@ -100,5 +112,12 @@ mod tests {
         assert!(work.is_right(4, r#"{"embedding":"AAA"}"#));
         assert!(!work.is_right(5, r#"{"embedding":"AAA"}"#));
         assert_eq!(work.body(0), work.body(2));
+    }
+
+    #[test]
+    fn a_call_of_several_texts_takes_them_in_order() {
+        let work = Work { inputs: 3, ..work(Mode::Embed, Check::Contains(vec!["AAA".to_owned(), "BBB".to_owned()].into())) };
+        assert!(String::from_utf8(work.body(1)).unwrap().contains(r#"["b","a","b"]"#));
+        assert!(work.is_right(1, "BBB AAA BBB") && !work.is_right(1, "BBB"));
     }
 }

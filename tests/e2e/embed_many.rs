@@ -72,7 +72,7 @@ async fn accelerator(setup: Setup) -> Mill {
 async fn own_callers(mill: &Mill, texts: &Texts, vectors: &[String]) -> String {
     let work = |model: &str| {
         let check = Check::Contains(vectors.into());
-        Work { mode: Mode::Embed, model: model.into(), texts: texts.lines.clone().into(), check }
+        Work { mode: Mode::Embed, model: model.into(), inputs: 1, texts: texts.lines.clone().into(), check }
     };
     let direct = embed_with_callers(&mill.backend(), &work("sandbox-embedding"), DIRECT_REQUESTS).await;
     mill.reset_stats().await;

@@ -34,7 +34,7 @@ async fn small_p95_ms(mill: &Mill, work: &Work) -> (f64, f64) {
 fn work(mode: Mode, model: &str) -> Work {
     let texts = (0..100).map(|i| format!("xylocanary fairness {i}")).collect();
     let check = if mode == Mode::Chat { Check::Tag("tidemill".into()) } else { Check::Status };
-    Work { mode, model: model.into(), texts, check }
+    Work { mode, model: model.into(), inputs: 1, texts, check }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,12 @@ pub(crate) struct Args {
     /// Where all figures are written as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A backend that runs, instead of the mock: the scenarios of embeddings alone, at its model.
+    #[arg(long, value_name = "URL", requires = "model")]
+    backend: Option<String>,
+    /// That backend's embedding model, one that pads.
+    #[arg(long, value_name = "NAME", requires = "backend")]
+    model: Option<String>,
     /// Only install the peers.
     #[arg(long)]
     install: bool,
@@ -43,9 +49,12 @@ pub(crate) async fn run(args: Args) -> Result<bool, Failed> {
     if args.install {
         return Ok(install(&contenders, &args.peers));
     }
-    let mut scenarios = scenarios(args.scenarios.as_deref())?;
+    let mut scenarios = scenarios(args.scenarios.as_deref(), args.model.as_deref())?;
     scenarios.iter_mut().for_each(|scenario| scenario.seconds = args.seconds.unwrap_or(scenario.seconds));
-    let backend = Backend::Program(std::env::current_exe()?);
+    let backend = match (args.backend, args.model) {
+        (Some(url), Some(model)) => Backend::Model { url, model },
+        _ => Backend::Program(std::env::current_exe()?),
+    };
     let programs = Programs { tidemill: args.tidemill, backend, costs: args.costs, peers: args.peers };
     let settings = Settings { contenders, scenarios, rounds: args.rounds, programs };
     let report = compare::measure(settings, watch).await?;
@@ -57,8 +66,15 @@ pub(crate) async fn run(args: Args) -> Result<bool, Failed> {
     Ok(report.skipped.is_empty())
 }
 
-fn scenarios(names: Option<&[String]>) -> Result<Vec<Scenario>, Failed> {
-    names.map_or_else(|| Ok(scenario::standard()?), |names| names.iter().map(|name| scenario(name)).collect())
+fn scenarios(names: Option<&[String]>, model: Option<&str>) -> Result<Vec<Scenario>, Failed> {
+    let standard = match model {
+        Some(model) => scenario::standard_of_model(model)?,
+        None => scenario::standard()?,
+    };
+    let Some(names) = names else { return Ok(standard) };
+    let found = |name: &String| standard.iter().find(|scenario| scenario.name == *name).cloned();
+    let other = |name: &String| scenario(name).map(|scenario| if let Some(model) = model { scenario.of_model(model) } else { scenario });
+    names.iter().map(|name| found(name).map_or_else(|| other(name), Ok)).collect()
 }
 
 fn scenario(name: &str) -> Result<Scenario, Failed> {

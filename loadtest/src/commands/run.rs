@@ -44,7 +44,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<bool, Failed> {
     let texts = read_texts(args.texts.as_deref())?;
     let check = args.hash_key.map_or(Check::Status, Check::Tag);
-    let work = Work { mode: args.mode, model: args.model, texts: texts.into(), check };
+    let work = Work { mode: args.mode, model: args.model, inputs: 1, texts: texts.into(), check };
     let until = args.seconds.map_or(Until::Requests(args.requests), |s| Until::Elapsed(Duration::from_secs_f64(s)));
     let closed = Plan::closed(args.callers, until);
     let arrivals = args.rate.map_or(closed.arrivals, |rate| Arrivals::Open { rate, connections: args.callers });

@@ -107,7 +107,7 @@ mod tests {
     fn a_report_has_a_table_for_each_scenario_and_the_targets() {
         let samples = vec![sample("chat-1", "direct", 0, 100, None), sample("chat-1", "vllm-router", 0, 220, Some(150.0))];
         let skipped = vec![Skipped { contender: "litellm", reason: "long log\nno network".into() }];
-        let report = Report { scenarios: vec![scenario::named("chat-1").unwrap()], costs: Default::default(), samples, skipped };
+        let report = Report { scenarios: vec![scenario::named("chat-1").unwrap()], costs: None, samples, skipped };
         let text = report.to_string();
         assert!(text.contains("| vllm-router | 1.00 | 1.00 | 220 / 220 / 220 | 120 / 120 | 150 | 1.00 | – | 0 |"), "{text}");
         assert!(text.contains("litellm was not measured: no network\n"), "{text}");

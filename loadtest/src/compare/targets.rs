@@ -3,6 +3,7 @@
 use super::Report;
 use super::figures::{CPU_US, Figures, P50_US, PEAK_MIB, PER_SECOND};
 use super::padding;
+use crate::scenario::IN_CALLS;
 use serde::Serialize;
 
 /// One target, measured or not.
@@ -103,11 +104,19 @@ pub fn of(report: &Report) -> Vec<Target> {
 fn padded(report: &Report, contender: &str) -> Option<f64> {
     const SCENARIO: &str = "mixed-64";
     let figures = Figures(&report.samples);
-    let kind = report.scenarios.iter().find(|scenario| scenario.name == SCENARIO)?.mix.first()?;
-    let lengths: Vec<usize> = kind.texts().iter().map(String::len).collect();
-    let best_fixed = padding::best_fixed(&lengths, report.costs.by_padded_tokens());
-    let rate = |contender| figures.spread(SCENARIO, contender, PER_SECOND).map(|spread| spread.median);
-    Some(rate(contender)? / rate(DIRECT)?.max(best_fixed))
+    let rate = |scenario: &str, contender| figures.spread(scenario, contender, PER_SECOND).map(|spread| spread.median);
+    let best_fixed = match report.costs {
+        Some(costs) => {
+            let kind = report.scenarios.iter().find(|scenario| scenario.name == SCENARIO)?.mix.first()?;
+            let lengths: Vec<usize> = kind.texts().iter().map(String::len).collect();
+            padding::best_fixed(&lengths, costs.by_padded_tokens())
+        }
+        None => {
+            let fixed = report.scenarios.iter().filter(|scenario| scenario.name.starts_with(&format!("{SCENARIO}{IN_CALLS}")));
+            fixed.filter_map(|scenario| Some(rate(&scenario.name, DIRECT)? * scenario.inputs() as f64)).fold(0.0, f64::max)
+        }
+    };
+    Some(rate(SCENARIO, contender)? / rate(SCENARIO, DIRECT)?.max(best_fixed))
 }
 
 #[cfg(test)]
@@ -116,7 +125,7 @@ mod tests {
     use super::*;
 
     fn report(samples: Vec<crate::measure::Sample>) -> Report {
-        Report { scenarios: Vec::new(), costs: crate::backend::Costs::default(), samples, skipped: Vec::new() }
+        Report { scenarios: Vec::new(), costs: None, samples, skipped: Vec::new() }
     }
 
     #[test]

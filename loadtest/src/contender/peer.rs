@@ -109,7 +109,7 @@ pub(super) fn start(peer: &Peer, stage: &Stage) -> Result<Running, ContenderErro
     }
     let folder = own_folder(stage, peer.name)?;
     let config = folder.join("litellm.yaml");
-    std::fs::write(&config, litellm_yaml(&stage.backend))?;
+    std::fs::write(&config, litellm_yaml(stage))?;
     let started = Started { port: free_port()?, other_port: free_port()?, backend: &stage.backend, config: &config };
     let mut command = peer.command(&home);
     command.args((peer.args)(&started)).envs(peer.environment.iter().copied()).current_dir(&folder);
@@ -180,12 +180,13 @@ impl Peer {
     }
 }
 
-fn litellm_yaml(backend: &str) -> String {
-    let models = [crate::backend::CHAT, crate::backend::ACCELERATOR, crate::backend::PADDED];
-    let models = models.map(|name| {
+fn litellm_yaml(stage: &Stage) -> String {
+    let backend = &stage.backend;
+    let mock = || vec![crate::backend::CHAT, crate::backend::ACCELERATOR, crate::backend::PADDED];
+    let models = stage.model.as_deref().map_or_else(mock, |given| vec![given]).into_iter().map(|name| {
         format!("  - model_name: {name}\n    litellm_params: {{ model: openai/{name}, api_base: \"{backend}/v1\", api_key: sk-any }}\n")
     });
-    format!("model_list:\n{}", models.concat())
+    format!("model_list:\n{}", models.collect::<String>())
 }
 
 #[cfg(test)]

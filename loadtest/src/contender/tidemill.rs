@@ -73,16 +73,20 @@ fn config_yaml(stage: &Stage) -> String {
     let backend = &stage.backend;
     let mut yaml = String::from("models:\n");
     let mut model = |name: &str, of: &str, kind: &str, concurrency: usize| {
-        let padded = of == backend::PADDED;
+        let padded = of == backend::PADDED || stage.model.is_some();
         let _ = writeln!(
             yaml,
             "  - {{ name: {name}, kind: {kind}, batching: {{ padded: {padded} }}, backends: [{{ kind: openai, url: \"{backend}/v1\", model: {of}, concurrency: {concurrency} }}] }}"
         );
     };
-    model(backend::CHAT, backend::CHAT, "sequence", CONCURRENCY);
-    model(backend::SLOW_CHAT, backend::SLOW_CHAT, "sequence", CONCURRENCY);
-    model(backend::ACCELERATOR, backend::ACCELERATOR, "array", 1);
-    model(backend::PADDED, backend::PADDED, "array", 1);
+    if let Some(given) = &stage.model {
+        model(given, given, "array", 1);
+    } else {
+        model(backend::CHAT, backend::CHAT, "sequence", CONCURRENCY);
+        model(backend::SLOW_CHAT, backend::SLOW_CHAT, "sequence", CONCURRENCY);
+        model(backend::ACCELERATOR, backend::ACCELERATOR, "array", 1);
+        model(backend::PADDED, backend::PADDED, "array", 1);
+    }
     (0..stage.extra_models).for_each(|index| model(&extra_model(index), backend::CHAT, "sequence", CONCURRENCY));
     yaml.push_str("tenants:\n");
     for tenant in 0..stage.tenants.max(1) {

@@ -94,12 +94,13 @@ impl Axis {
             warm_up_seconds,
             tenants: self.tenants(at),
             headers: BTreeMap::new(),
+            model: None,
             contenders: None,
         }
     }
 
     fn mix(self, at: usize) -> Vec<Kind> {
-        let kind = |mode, model: String| Kind { mode, model, share: 1, lengths: vec![PROMPT_BYTES] };
+        let kind = |mode, model: String| Kind { mode, model, share: 1, inputs: 1, lengths: vec![PROMPT_BYTES] };
         match self {
             Self::Callers | Self::Rate | Self::Tenants => vec![kind(Mode::Chat, backend::CHAT.into())],
             Self::Models => (0..at).map(|index| kind(Mode::Chat, extra_model(index))).collect(),

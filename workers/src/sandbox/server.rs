@@ -77,6 +77,7 @@ fn router(sandbox: Arc<Sandbox>) -> Router {
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/livez", get("ok"))
+        .route("/health", get("ok")) // Where model servers have it.
         .route("/stats", get(stats))
         .route("/stats/reset", post(reset_stats))
         .fallback(unknown)
