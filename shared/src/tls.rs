@@ -74,7 +74,8 @@ pub fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'stati
 /// # Errors
 /// `Unfit`. `path` names the file in it.
 pub fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| TlsError::unfit(path, format!("holds no private key in PEM form: {error}")))
+    // The parser's own words may repeat a line of the file.
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::unfit(path, "holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)"))
 }
 
 /// The certificates of a PEM file as those that may sign others.

@@ -23,7 +23,7 @@ impl Reader<'_> {
         }
     }
 
-    /// For a server whose certificate is checked against the host of its address, whatever the file would like.
+    /// For a server whose certificate is always checked against the host of its address: `server_name` is refused.
     pub(super) fn client_tls_by_host(&self, of: &str, file: Option<&Spanned<ClientTls>>) -> Result<Option<ClientTls>, ConfigError> {
         match file {
             Some(named) if named.value.server_name.is_some() => {
