@@ -5,11 +5,11 @@
 //! done in the connection's own task, so that who shakes hands slowly keeps nobody waiting.
 
 mod addresses;
-mod readers;
+mod streams;
 mod unstalled;
 
 use self::addresses::{Addresses, Visit};
-use self::readers::{Readers, Watched};
+use self::streams::{Streams, Verdict, Watched};
 use self::unstalled::Unstalled;
 use crate::headers::REQUEST_ID;
 use crate::routes;
@@ -206,17 +206,16 @@ impl Connections {
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        let (spoken, readers) = (Arc::new(AtomicBool::new(false)), Arc::new(Readers::default()));
-        let service = self.service(Arc::clone(&spoken), Arc::clone(&readers));
+        let (spoken, streams) = (Arc::new(AtomicBool::new(false)), Arc::new(Streams::default()));
+        let service = self.service(Arc::clone(&spoken), Arc::clone(&streams));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let (silence, stalled) = (sleep(self.first_request_within), readers.stalled(self.write_within));
-        pin!(connection, silence, stalled);
+        let (silence, verdict) = (sleep(self.first_request_within), streams.verdict(self.write_within));
+        pin!(connection, silence, verdict);
         let (mut finishing, mut listening) = (false, true);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return note(ended),
                 () = self.close.cancelled() => return,
-                () = &mut stalled => return tracing::debug!("the reader of an answer takes no more of it"),
                 () = self.finish.cancelled(), if !finishing => {
                     finishing = true;
                     connection.as_mut().graceful_shutdown();
@@ -227,29 +226,33 @@ impl Connections {
                         return;
                     }
                 }
+                judged = &mut verdict => match judged {
+                    Verdict::Stalled => return tracing::debug!("the reader of an answer takes no more of it"),
+                    Verdict::Quiet => {
+                        connection.as_mut().graceful_shutdown();
+                        verdict.set(streams.verdict(self.write_within));
+                    }
+                },
             }
         }
     }
 
-    /// What answers the requests of one connection. The first whole request head sets `spoken`; `readers` watch over the
-    /// answers that share the connection with others.
+    /// What answers the requests of one connection. The first whole request head sets `spoken`; `streams` watch over those
+    /// that share the connection with others.
     fn service(
         &self,
         spoken: Arc<AtomicBool>,
-        readers: Arc<Readers>,
+        streams: Arc<Streams>,
     ) -> impl Service<http::Request<Incoming>, Response = http::Response<Watched>, Error = Infallible, Future: Send + 'static> + 'static + use<>
     {
         let router = TowerToHyperService::new(self.router.clone());
         service_fn(move |mut request: http::Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);
             let shown = routes::stamp(&mut request);
-            let readers = (request.version() == Version::HTTP_2).then(|| Arc::clone(&readers));
+            let place = (request.version() == Version::HTTP_2).then(|| streams.enter());
             router.call(request).map_ok(move |mut response| {
                 response.headers_mut().insert(REQUEST_ID, shown);
-                response.map(|answer| match readers {
-                    Some(readers) => readers.watch(answer),
-                    None => Watched::unwatched(answer),
-                })
+                response.map(|answer| Watched::new(answer, place))
             })
         })
     }

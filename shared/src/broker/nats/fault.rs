@@ -3,6 +3,8 @@
 use super::BrokerError;
 use async_nats::client::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 use serde::Deserialize;
+use std::error::Error;
+use std::{io, iter};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -24,6 +26,12 @@ impl Fault {
     pub(super) fn may_pass(&self) -> bool {
         !matches!(self, Self::Final(_))
     }
+}
+
+/// Whether a connection failed at TLS: one side does not trust the other, or does not speak it. Waiting mends neither.
+pub(super) fn is_tls(failure: &(dyn Error + 'static)) -> bool {
+    let mut causes = iter::successors(Some(failure), |&cause| cause.source());
+    causes.any(|cause| cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>()))
 }
 
 /// The server's "no", as it stands in an answer of the JetStream API.

@@ -1,6 +1,6 @@
 //! edge: one connection to NATS: opening and checking it, and the few shapes of question that the rest of this edge asks.
 
-use super::fault::{Fault, NO_JETSTREAM, Refusal};
+use super::fault::{self, Fault, NO_JETSTREAM, Refusal};
 use super::version::Version;
 use super::{BrokerError, Options};
 use crate::config::{ClientTls, without_credentials};
@@ -220,7 +220,9 @@ async fn connect(url: &str, tls: Option<&ClientTls>, ring: watch::Sender<u64>) -
             Err(error) => error,
         };
         let sentence = format!("{}: {error}", without_credentials(url));
-        if matches!(error.kind(), ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Tls) {
+        if matches!(error.kind(), ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Tls)
+            || fault::is_tls(&error)
+        {
             return Err(BrokerError::Unfit(sentence));
         }
         if clock::now() >= deadline {
