@@ -169,7 +169,14 @@ impl Owner {
         };
         Self {
             metrics: office.metrics.of_model(&model.name),
-            quota: Counter::new(office.treasury.clone(), model.clone(), office.metrics.of_quota(&model.name), now, tell),
+            quota: Counter::new(
+                office.treasury.clone(),
+                Arc::clone(&office.broker),
+                model.clone(),
+                office.metrics.of_quota(&model.name),
+                now,
+                tell,
+            ),
             office,
             model: model.clone(),
             revision,

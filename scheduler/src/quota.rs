@@ -5,6 +5,7 @@
 
 mod clerk;
 mod ledger;
+mod seeding;
 
 pub use ledger::Ledger;
 
@@ -13,6 +14,7 @@ use crate::metrics::QuotaMetrics;
 use crate::reservations::{Account, Reservations};
 use arc_swap::ArcSwap;
 use clerk::{Clerk, Order};
+use shared::broker::Broker;
 use shared::clock::Time;
 use shared::config::Model;
 use shared::domain::RequestId;
@@ -51,12 +53,13 @@ impl Counter {
     /// `tell` is called with the verdicts that do not come at once.
     pub(crate) fn new(
         treasury: Treasury,
+        broker: Arc<dyn Broker>,
         model: Model,
         metrics: QuotaMetrics,
         now: Time,
         tell: impl Fn(Verdict) + Send + Sync + 'static,
     ) -> Self {
-        let clerk = Clerk::start(treasury.ledger.clone(), metrics.clone(), tell);
+        let clerk = Clerk::start(treasury.ledger.clone(), broker, metrics.clone(), tell);
         Self { treasury, model, reservations: Reservations::default(), clerk, metrics, renew_at: now + renew_every() }
     }
 
@@ -65,7 +68,7 @@ impl Counter {
         let Some(quotas) = self.quotas(item) else { return Some(Event::Reserved(item.id)) };
         let (tenant, key) = (Arc::clone(&item.tenant), item.key.clone());
         let usage = Usage { input: item.tokens_in, output: item.tokens_out };
-        let (tokens, nano_usd) = (u64::from(item.tokens_in) + u64::from(item.tokens_out), cost(&self.model, usage));
+        let (tokens, nano_usd) = (u64::from(item.tokens_in) + u64::from(item.tokens_out), self.model.price.cost(usage));
         let asked = Reserve { id: item.id, tenant, key, quotas, tokens, nano_usd };
         match self.treasury.ledger.reserve_here(&asked) {
             None | Some(Decision::Unseeded) => {
@@ -120,7 +123,7 @@ impl Counter {
             return;
         }
         for item in items {
-            if let Some(settle) = self.reservations.done(item, |usage| cost(&self.model, usage)) {
+            if let Some(settle) = self.reservations.done(item, |usage| self.model.price.cost(usage)) {
                 self.settle(settle);
             }
         }
@@ -174,8 +177,4 @@ impl Verdict {
 
 const fn renew_every() -> Duration {
     Duration::from_millis(RENEW_EVERY_MS)
-}
-
-fn cost(_model: &Model, _usage: Usage) -> u64 {
-    0
 }

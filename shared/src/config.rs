@@ -2,15 +2,15 @@
 
 mod file;
 mod identity;
-mod price;
 mod issuer;
+mod price;
 mod secret;
 mod tls;
 
 pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
-pub use price::Price;
 pub use issuer::{ClaimNames, Issuer, JwksAt, Naming, SignatureAlgorithm};
+pub use price::Price;
 pub use secret::Secret;
 pub use tls::{ClientAuth, ClientTls, ServerTls};
 

@@ -41,7 +41,7 @@ pub(super) fn base(config: &Config, addr: SocketAddr) -> String {
 
 pub(super) fn failed(error: StartError) -> Failed {
     match error {
-        StartError::Tls(_) => Failed::refused(error),
+        StartError::Tls(_) | StartError::Issuer(_) => Failed::refused(error),
         StartError::Bind { .. } | StartError::Broker(_) | StartError::Metrics(_) => Failed::broken(error),
     }
 }

@@ -1,7 +1,7 @@
 //! Promise: a tenant gets what its limits allow and no more, from however many callers it asks; and everything reserved
 //! is given back.
 
-use crate::harness::{KEY, KEY_SMALL, Mill, Role, SOON, chat, prompt, until};
+use crate::harness::{KEY, KEY_SMALL, Mill, SOON, chat, prompt, until};
 use futures::future::join_all;
 use loadtest::client::{Answer, Client};
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn code(answer: &Answer) -> String {
 
 /// Reservations that schedulers hold open, by their own word.
 async fn none_is_reserved(mill: &Mill) {
-    until("every reservation has ended", SOON, async || mill.metric(Role::Up, "tidemill_quota_reservations") == Some(0.0)).await;
+    until("every reservation has ended", SOON, async || mill.metric("tidemill_quota_reservations") == 0.0).await;
 }
 
 #[tokio::test]

@@ -1,12 +1,17 @@
 //! loop: what has to wait for the ledger, in order: orders in, verdicts out by mail.
 //!
 //! An account whose budget is not known is seeded from the usage journal by a task of its own, so that nobody else waits
-//! for the reading; its requests are parked until then.
+//! for the reading; its tenant's requests are parked until then.
 
-use super::{Ledger, Verdict};
+use super::{Ledger, Verdict, seeding};
 use crate::metrics::QuotaMetrics;
+use foldhash::{HashMap, HashMapExt};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::FutureExt;
+use shared::broker::Broker;
 use shared::domain::RequestId;
-use shared::quota::{Reserve, Settle};
+use shared::quota::{Decision, Reserve, Settle};
 use shared::task::{self, Guarded};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +21,9 @@ const ORDERS_MAX: usize = 16_384;
 
 /// Orders taken up at once, which travel to a shared ledger together.
 const ROUND_MAX: usize = 64;
+
+/// Tenants seeded at once; the requests of others are refused until there is room.
+const SEEDINGS_MAX: usize = 64;
 
 pub(super) enum Order {
     Reserve(Reserve),
@@ -31,9 +39,14 @@ pub(super) struct Clerk {
 }
 
 impl Clerk {
-    pub(super) fn start(ledger: Ledger, metrics: QuotaMetrics, tell: impl Fn(Verdict) + Send + Sync + 'static) -> Self {
+    pub(super) fn start(
+        ledger: Ledger,
+        broker: Arc<dyn Broker>,
+        metrics: QuotaMetrics,
+        tell: impl Fn(Verdict) + Send + Sync + 'static,
+    ) -> Self {
         let (orders, queue) = mpsc::channel(ORDERS_MAX);
-        let desk = Desk { ledger, metrics, tell };
+        let desk = Desk { ledger, broker, metrics, tell, parked: HashMap::new(), seedings: FuturesUnordered::new() };
         Self { orders, _task: task::spawn_guarded("quota", desk.run(queue)) }
     }
 
@@ -45,22 +58,37 @@ impl Clerk {
     }
 }
 
+/// The tenant whose seeding has ended, and whether the ledger has been told.
+type Seeded = (Arc<str>, bool);
+
 struct Desk<F> {
     ledger: Ledger,
+    broker: Arc<dyn Broker>,
     metrics: QuotaMetrics,
     tell: F,
+    /// Requests that wait until their tenant is seeded: no more than the owner's window holds.
+    parked: HashMap<Arc<str>, Vec<Reserve>>,
+    seedings: FuturesUnordered<BoxFuture<'static, Seeded>>,
 }
 
 impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
-    async fn run(self, mut orders: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut round = Vec::with_capacity(ROUND_MAX);
-        while orders.recv_many(&mut round, ROUND_MAX).await > 0 {
-            self.work(round.drain(..)).await;
+        loop {
+            tokio::select! {
+                taken = orders.recv_many(&mut round, ROUND_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.work(round.drain(..)).await;
+                }
+                Some((tenant, seeded)) = self.seedings.next() => self.unpark(&tenant, seeded).await,
+            }
         }
     }
 
     /// Neighbours of one kind go to the ledger together; kinds keep their order.
-    async fn work(&self, round: impl Iterator<Item = Order>) {
+    async fn work(&mut self, round: impl Iterator<Item = Order>) {
         let (mut asked, mut ended) = (Vec::new(), Vec::new());
         for order in round {
             match order {
@@ -84,22 +112,61 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         self.settle(&mut ended).await;
     }
 
-    async fn reserve(&self, asked: &mut Vec<Reserve>) {
+    async fn reserve(&mut self, asked: &mut Vec<Reserve>) {
         if asked.is_empty() {
             return;
         }
         let decisions = self.ledger.reserve(asked).await;
         for (asked, decision) in asked.drain(..).zip(decisions) {
-            (self.tell)(Verdict::of(&asked, decision));
+            match decision {
+                Decision::Unseeded => self.park(asked),
+                decision => (self.tell)(Verdict::of(&asked, decision)),
+            }
         }
     }
 
-    async fn settle(&self, ended: &mut Vec<Settle>) {
+    async fn settle(&mut self, ended: &mut Vec<Settle>) {
         if ended.is_empty() {
             return;
         }
         let settled = self.ledger.settle(ended).await;
         settled.into_iter().for_each(|settled| self.metrics.settled(settled));
         ended.clear();
+    }
+
+    fn park(&mut self, asked: Reserve) {
+        let tenant = Arc::clone(&asked.tenant);
+        if let Some(parked) = self.parked.get_mut(&tenant) {
+            return parked.push(asked);
+        }
+        if self.parked.len() == SEEDINGS_MAX {
+            return (self.tell)(Verdict::of(&asked, Decision::Unseeded));
+        }
+        self.seedings.push(seed(self.ledger.clone(), Arc::clone(&self.broker), Arc::clone(&tenant), asked.key.clone()).boxed());
+        self.parked.insert(tenant, vec![asked]);
+    }
+
+    /// Asks again for those that waited. Who is unseeded still is refused for now: a key that nobody has named, or the day
+    /// has just changed.
+    async fn unpark(&mut self, tenant: &Arc<str>, seeded: bool) {
+        let waited = self.parked.remove(tenant).unwrap_or_default();
+        if !seeded {
+            return waited.iter().for_each(|asked| (self.tell)(Verdict::of(asked, Decision::Unseeded)));
+        }
+        let decisions = self.ledger.reserve(&waited).await;
+        waited.iter().zip(decisions).for_each(|(asked, decision)| (self.tell)(Verdict::of(asked, decision)));
+    }
+}
+
+async fn seed(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>, key: Option<Arc<str>>) -> Seeded {
+    match seeding::sum(&*broker, &tenant, key.as_ref(), false).await {
+        Ok(sum) => {
+            ledger.seed(&sum).await;
+            (tenant, true)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "what a tenant has used is not known: its requests are refused until it is");
+            (tenant, false)
+        }
     }
 }

@@ -69,12 +69,6 @@ impl Mill {
         self.backend().post("/stats/reset", "").await.expect("the sandbox answers");
     }
 
-    /// The sum of a metric at the first process of a role; `None` when it is not there.
-    pub(crate) fn metric(&self, role: Role, name: &str) -> Option<f64> {
-        let node = self.nodes.iter().find(|node| node.role == role).expect("one was started");
-        probe::metric(node.address(), name)
-    }
-
     pub(crate) fn kill(&mut self, role: Role, index: usize) {
         self.node(role, index).kill();
     }
