@@ -4,6 +4,7 @@ mod file;
 mod identity;
 mod issuer;
 mod price;
+mod redis;
 mod secret;
 mod tls;
 
@@ -11,6 +12,7 @@ pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
 pub use issuer::{ClaimNames, Issuer, JwksAt, Naming, SignatureAlgorithm};
 pub use price::Price;
+pub use redis::Redis;
 pub use secret::Secret;
 pub use tls::{ClientAuth, ClientTls, ServerTls};
 
@@ -27,6 +29,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
     pub nats: Option<Nats>,
+    pub redis: Option<Redis>,
     pub limits: Limits,
     pub models: Vec<Model>,
     pub roles: Vec<Role>,

@@ -7,6 +7,7 @@
 
 mod answer;
 pub mod core;
+pub mod fallback;
 pub mod memory;
 pub mod redis;
 #[doc(hidden)]

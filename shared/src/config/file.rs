@@ -6,7 +6,7 @@ mod models;
 mod tenants;
 mod tls;
 
-use super::{ClientTls, Config, Limits, Nats, ServerTls};
+use super::{ClientTls, Config, Limits, Nats, Redis, ServerTls};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
@@ -31,6 +31,7 @@ struct FileRoot {
     listen: Option<SocketAddr>,
     tls: Option<Spanned<ServerTls>>,
     nats: Option<Spanned<FileNats>>,
+    redis: Option<Spanned<Redis>>,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -94,6 +95,7 @@ impl Reader<'_> {
         let mut warnings = Vec::new();
         let tls = self.server_tls(root.tls)?;
         let nats = root.nats.map(|nats| self.nats(nats)).transpose()?;
+        let redis = self.redis(root.redis)?;
         let limits = self.limits(root.limits)?;
         let models = self.models(root.models, &mut warnings)?;
         let roles = self.roles(root.roles)?;
@@ -101,7 +103,7 @@ impl Reader<'_> {
         let peppers = self.peppers(root.peppers)?;
         let issuers = self.issuers(root.issuers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        Ok(Config { listen, tls, nats, limits, models, roles, tenants, peppers, issuers, warnings })
+        Ok(Config { listen, tls, nats, redis, limits, models, roles, tenants, peppers, issuers, warnings })
     }
 
     fn nats(&self, file: Spanned<FileNats>) -> Result<Nats, ConfigError> {
@@ -111,6 +113,12 @@ impl Reader<'_> {
         let tls = self.client_tls_by_host("nats.tls", file.value.tls.as_ref())?;
         let FileNats { url, replicas, .. } = file.value;
         Ok(Nats { url, replicas, tls })
+    }
+
+    fn redis(&self, file: Option<Spanned<Redis>>) -> Result<Option<Redis>, ConfigError> {
+        let Some(file) = file else { return Ok(None) };
+        file.value.check().map_err(|what| self.at(&file, format!("redis.{what}")))?;
+        Ok(Some(file.value))
     }
 
     fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {
@@ -193,6 +201,8 @@ mod tests {
             ("tenants:\n- name: t\n  keys: [short]\n", 3, "keys"),
             ("tenants:\n- name: t\n- name: t\n", 3, "twice"),
             ("models:\n- name: m\n  kind: arrays\n  backends: []\n", 3, "kind"),
+            ("redis:\n  url: http://h\n", 2, "redis.url"),
+            ("redis:\n  url: redis://h\n  timeout_ms: 1\n", 2, "redis.timeout_ms"),
             ("limits:\n  body_bytes_max: plenty\n", 2, "body_bytes_max"),
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: sandbox, concurrency: -1 }]\n", 4, "concurrency"),
         ];

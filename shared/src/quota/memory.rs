@@ -68,6 +68,14 @@ impl MemoryLedger {
         self.lock().with(now, &ended.tenant, |tenant| tenant.settle(now, ended)).unwrap_or(Settled::Again)
     }
 
+    /// Settles a reservation that is open here, and does nothing about any other.
+    pub fn settle_open(&self, ended: &Settle) -> Option<Settled> {
+        let now = (self.clock)();
+        let mut state = self.lock();
+        let tenant = state.tenants.get_mut(&ended.tenant)?;
+        tenant.is_open(ended.id).then(|| tenant.settle(now, ended))
+    }
+
     /// Keeps reservations of a tenant for another [`super::LEASE_MS`]. Returns how many of them are open.
     pub fn renew(&self, tenant: &str, ids: &[RequestId]) -> usize {
         let now = (self.clock)();

@@ -2,6 +2,9 @@
 
 mod budgets;
 mod leases;
+mod log;
+mod oracle;
+pub mod random;
 mod rates;
 
 use super::memory::{MemoryLedger, UnixClock};

@@ -1,5 +1,7 @@
 //! The ledger, in memory and in a real Redis: one suite, one oracle, races, and what happens when Redis is away.
 
+mod away;
+mod races;
 mod server;
 
 use server::RedisServer;
@@ -32,4 +34,32 @@ async fn the_memory_ledger_keeps_the_contract() {
 async fn the_redis_ledger_keeps_the_contract() {
     let (server, clock) = (RedisServer::start().await, TestClock::default());
     suite::run(Arc::new(connected(&server, Some(&clock)).await), &clock).await;
+}
+
+/// The first operations of a run, and how many of them the long run makes.
+const SEED: u64 = 4;
+const MILLION: usize = 1_000_000;
+
+#[tokio::test]
+async fn a_million_random_operations_in_memory_agree_with_the_oracle() {
+    let clock = TestClock::default();
+    let ledger = MemoryLedger::with_clock(clock.unix());
+    suite::random::run(&ledger, &clock, SEED, MILLION).await;
+}
+
+#[tokio::test]
+async fn random_operations_in_redis_agree_with_the_oracle() {
+    random_in_redis(10_000).await;
+}
+
+#[tokio::test]
+#[ignore = "takes some minutes"]
+async fn a_million_random_operations_in_redis_agree_with_the_oracle() {
+    random_in_redis(MILLION).await;
+}
+
+async fn random_in_redis(operations: usize) {
+    let (server, clock) = (RedisServer::start().await, TestClock::default());
+    let ledger = connected(&server, Some(&clock)).await;
+    suite::random::run(&ledger, &clock, SEED, operations).await;
 }

@@ -36,6 +36,39 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// A new one at the same port, which knows nothing.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(self.port, &self.folder);
+        self.opened().await;
+    }
+
+    /// Stops it (`STOP`) or lets it go on (`CONT`).
+    pub(crate) async fn signal(&self, signal: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let status = Command::new("kill").args(["-s", signal, &id]).status().await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Runs one command there.
+    pub(crate) async fn command(&self, words: &[&str]) {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            command.arg(word);
+        });
+        command.exec_async(&mut connection).await.unwrap();
+    }
+
     async fn opened(&mut self) {
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             assert!(self.child.try_wait().unwrap().is_none(), "redis-server did not start");

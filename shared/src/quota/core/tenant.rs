@@ -69,10 +69,18 @@ impl Tenant {
         let Outcome::Used { tokens, nano_usd } = ended.outcome else { return Settled::Open { overrun: 0 } };
         let used = Amount::of_request(tokens, nano_usd);
         if open.budgeted {
-            let unlogged = if open.counted { Amount::default() } else { used };
-            self.recent.insert(now, ended.id, unlogged, open.key.clone());
+            self.remember(now, ended.id, used, open);
         }
         Settled::Open { overrun: used.tokens.saturating_sub(open.reserved.tokens) }
+    }
+
+    /// What is remembered of an id that ran again stays: whether the log holds its usage has not changed.
+    fn remember(&mut self, now: u64, id: RequestId, used: Amount, open: &Open) {
+        if !open.counted {
+            self.recent.insert(now, id, used, open.key.clone());
+        } else if !self.recent.contains(now, id) {
+            self.recent.insert(now, id, Amount::default(), None);
+        }
     }
 
     fn settle_unknown(&mut self, now: u64, ended: &Settle) -> Settled {
@@ -89,6 +97,10 @@ impl Tenant {
         }
         self.recent.insert(now, ended.id, used, ended.key.clone());
         Settled::Unknown
+    }
+
+    pub fn is_open(&self, id: RequestId) -> bool {
+        self.leases.contains(id)
     }
 
     /// Keeps reservations for another lease. Returns how many of them are open.

@@ -23,8 +23,11 @@ local function settle_open(open)
   if not asked.used then return { WAS_OPEN, 0 } end
   if open.budgeted then
     forget_old()
-    local unlogged = not open.counted
-    remember(asked.id, unlogged and asked.tokens or 0, unlogged and asked.usd or 0, open.key)
+    if not open.counted then
+      remember(asked.id, asked.tokens, asked.usd, open.key)
+    elseif not is_recent(asked.id) then
+      remember(asked.id, 0, 0, nil)
+    end
   end
   return { WAS_OPEN, max(asked.tokens - open.tokens, 0) }
 end

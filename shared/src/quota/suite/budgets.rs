@@ -193,4 +193,6 @@ pub(super) async fn an_id_that_ran_twice_is_charged_once(desk: Desk) {
     }
     let usage = desk.usage().await;
     assert_eq!((settled(usage), usage.held.tokens), ((80, 80), 0));
+    desk.seed_counting(totals(0, 0), vec![], true).await;
+    assert_eq!(settled(desk.usage().await), (80, 80), "the log did not hold it yet");
 }

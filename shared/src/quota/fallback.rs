@@ -1,0 +1,178 @@
+//! edge: the ledger in Redis, and what holds while Redis is away. No request waits for it longer than one timeout.
+//!
+//! A call that fails marks Redis away; until a probe has found it again, nobody asks it. Meanwhile rates and concurrency
+//! are kept by this process alone, from full buckets: each process may admit one bucket more, and its refill. Budgets go
+//! on for a minute by the usage log and what this process adds to it, then whoever has one is refused. When Redis is
+//! back, a tenant that was served meanwhile is seeded by force before its budgets count. What was admitted here does not
+//! count in Redis's concurrency; what ended here stays open there until its lease runs out.
+
+mod rule;
+
+use self::rule::Rule;
+use super::memory::MemoryLedger;
+use super::redis::{Away, RedisLedger};
+use super::{Decision, Look, Quota, Reason, Refusal, Reserve, Seed, Seeded, Settle, Settled, Standing, Whose};
+use crate::clock;
+use crate::domain::RequestId;
+use crate::task::{self, Guarded};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// Between two looks for a Redis that is away.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// When to try again with a budget that cannot be kept.
+const UNAVAILABLE_RETRY_MS: u32 = 5_000;
+
+/// A ledger that many processes share, and that goes on without them.
+pub struct SharedLedger {
+    inner: Arc<Inner>,
+    _probe: Guarded,
+}
+
+struct Inner {
+    redis: RedisLedger,
+    local: MemoryLedger,
+    rule: Mutex<Rule>,
+    lost: Notify,
+}
+
+impl SharedLedger {
+    /// Connects, once. A Redis that is away is looked for from then on; the ledger works at once.
+    pub async fn start(redis: RedisLedger) -> Self {
+        let inner = Arc::new(Inner { redis, local: MemoryLedger::default(), rule: Mutex::default(), lost: Notify::new() });
+        if let Err(away) = inner.redis.connect().await {
+            inner.lose(&away);
+        }
+        let probe = task::spawn_guarded("redis probe", probe(inner.clone()));
+        Self { inner, _probe: probe }
+    }
+
+    /// Whether Redis is away, and limits are kept by this process alone.
+    pub fn is_away(&self) -> bool {
+        self.inner.rule().is_away()
+    }
+
+    /// Answers in the order asked.
+    pub async fn reserve(&self, asked: &[Reserve]) -> Vec<Decision> {
+        if !self.inner.rule().has_stale() {
+            return self.inner.reserve(asked).await;
+        }
+        let is_stale: Vec<bool> = asked.iter().map(|one| self.inner.must_seed(one)).collect();
+        let known: Vec<_> = asked.iter().zip(&is_stale).filter(|(_, is_stale)| !**is_stale).map(|(one, _)| one.clone()).collect();
+        let mut decisions = self.inner.reserve(&known).await.into_iter();
+        let decision = |is_stale| if is_stale { Some(Decision::Unseeded) } else { decisions.next() };
+        is_stale.into_iter().filter_map(decision).collect()
+    }
+
+    /// Answers in the order told.
+    pub async fn settle(&self, ended: &[Settle]) -> Vec<Settled> {
+        let local: Vec<_> = ended.iter().map(|one| self.inner.local.settle_open(one)).collect();
+        let settled = match self.inner.reach(self.inner.redis.settle(ended)).await {
+            Some(settled) => settled,
+            None => ended.iter().zip(&local).map(|(one, here)| self.inner.settle_here(one, *here)).collect(),
+        };
+        local.into_iter().zip(settled).map(|(here, there)| here.unwrap_or(there)).collect()
+    }
+
+    /// Keeps reservations of a tenant for another [`super::LEASE_MS`]. Returns how many of them are open.
+    pub async fn renew(&self, tenant: &str, ids: &[RequestId]) -> usize {
+        let here = self.inner.local.renew(tenant, ids);
+        here + self.inner.reach(self.inner.redis.renew(tenant, ids)).await.unwrap_or(0)
+    }
+
+    pub async fn seed(&self, seed: &Seed) -> Seeded {
+        let force = seed.force || self.inner.rule().is_stale(&seed.tenant);
+        let seed = Seed { force, ..seed.clone() };
+        let Some(seeded) = self.inner.reach(self.inner.redis.seed(&seed)).await else { return self.inner.local.seed(&seed) };
+        if seeded == Seeded::Done {
+            self.inner.rule().freshen(&seed.tenant);
+        }
+        seeded
+    }
+
+    pub async fn look(&self, tenant: &str, keys: &[Arc<str>]) -> Look {
+        let there = self.inner.reach(self.inner.redis.look(tenant, keys)).await;
+        there.unwrap_or_else(|| self.inner.local.look(tenant, keys))
+    }
+}
+
+impl Inner {
+    async fn reserve(&self, asked: &[Reserve]) -> Vec<Decision> {
+        match self.reach(self.redis.reserve(asked)).await {
+            Some(decisions) => decisions,
+            None => asked.iter().map(|one| self.reserve_here(one)).collect(),
+        }
+    }
+
+    /// Redis's answer, unless it is away or goes away over this.
+    async fn reach<T>(&self, call: impl Future<Output = Result<T, Away>>) -> Option<T> {
+        if self.rule().is_away() {
+            return None;
+        }
+        call.await.inspect_err(|away| self.lose(away)).ok()
+    }
+
+    fn reserve_here(&self, one: &Reserve) -> Decision {
+        if has_budget(one) {
+            let mut rule = self.rule();
+            rule.mark(&one.tenant);
+            if !rule.keeps_budgets(clock::now()) {
+                return Decision::Refused(UNAVAILABLE);
+            }
+        }
+        self.local.reserve(one)
+    }
+
+    fn settle_here(&self, one: &Settle, local: Option<Settled>) -> Settled {
+        self.rule().mark(&one.tenant);
+        local.unwrap_or_else(|| self.local.settle(one))
+    }
+
+    /// Redis is there, and what it knows of the tenant's budgets is not all that happened.
+    fn must_seed(&self, one: &Reserve) -> bool {
+        let rule = self.rule();
+        !rule.is_away() && has_budget(one) && rule.is_stale(&one.tenant)
+    }
+
+    /// A call failed. One that was still under way over a connection given up before says nothing about the present one.
+    fn lose(&self, away: &Away) {
+        if self.redis.is_connected() || !self.rule().went(clock::now()) {
+            return;
+        }
+        tracing::warn!(error = %away, "Redis is away: limits are kept by this process alone");
+        self.local.unseed();
+        self.lost.notify_one();
+    }
+
+    fn rule(&self) -> MutexGuard<'_, Rule> {
+        self.rule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const UNAVAILABLE: Refusal = Refusal {
+    reason: Reason::Unavailable,
+    whose: Whose::Tenant,
+    retry_after_ms: Some(UNAVAILABLE_RETRY_MS),
+    standing: Standing { requests: None, tokens: None },
+};
+
+fn has_budget(one: &Reserve) -> bool {
+    one.quotas.tenant.has_budget() || one.quotas.key.as_deref().is_some_and(Quota::has_budget)
+}
+
+async fn probe(inner: Arc<Inner>) {
+    loop {
+        inner.lost.notified().await;
+        loop {
+            sleep(PROBE_EVERY).await;
+            if inner.redis.connect().await.is_ok() {
+                break;
+            }
+        }
+        inner.rule().came_back();
+        tracing::info!("Redis is back");
+    }
+}
