@@ -53,6 +53,9 @@ pub(crate) struct RoleArgs {
     /// The NATS server or servers, instead of the file's.
     #[arg(long, value_name = "URL", env = "TIDEMILL_NATS_URL")]
     nats: Option<String>,
+    /// The Redis that keeps limits for all schedulers, instead of the file's.
+    #[arg(long, value_name = "URL", env = "TIDEMILL_REDIS_URL")]
+    redis: Option<String>,
     /// The name of this process; random unless given. No two running processes may share one.
     #[arg(long)]
     id: Option<String>,

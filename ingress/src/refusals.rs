@@ -46,7 +46,8 @@ impl Remembered {
     }
 
     fn refuses(&self, tokens: u32, now: Time) -> bool {
-        now < self.ends() && (self.refusal.reason != Reason::Tokens || tokens >= self.tokens)
+        let whatever_its_size = matches!(self.refusal.reason, Reason::Requests | Reason::Concurrency | Reason::Unavailable);
+        now < self.ends() && (whatever_its_size || tokens >= self.tokens)
     }
 }
 

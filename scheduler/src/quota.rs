@@ -70,7 +70,7 @@ impl Counter {
         let usage = Usage { input: item.tokens_in, output: item.tokens_out };
         let (tokens, nano_usd) = (u64::from(item.tokens_in) + u64::from(item.tokens_out), self.model.price.cost(usage));
         let asked = Reserve { id: item.id, tenant, key, quotas, tokens, nano_usd };
-        match self.treasury.ledger.reserve_here(&asked) {
+        match self.treasury.ledger.own().map(|ledger| ledger.reserve(&asked)) {
             None | Some(Decision::Unseeded) => {
                 self.clerk.order(Order::Reserve(asked));
                 None
@@ -137,9 +137,7 @@ impl Counter {
         self.renew_at = now + renew_every();
         self.reservations.forget_all_but(alive);
         for (tenant, ids) in self.reservations.by_tenant() {
-            if !self.treasury.ledger.renew_here(&tenant, &ids) {
-                self.clerk.order(Order::Renew(tenant, ids));
-            }
+            self.clerk.order(Order::Renew(tenant, ids));
         }
     }
 
@@ -153,8 +151,8 @@ impl Counter {
     }
 
     fn settle(&self, settle: Settle) {
-        match self.treasury.ledger.settle_here(&settle) {
-            Some(settled) => self.metrics.settled(settled),
+        match self.treasury.ledger.own() {
+            Some(ledger) => self.metrics.settled(ledger.settle(&settle)),
             None => self.clerk.order(Order::Settle(settle)),
         }
     }

@@ -14,10 +14,13 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let Role { config, broker, id } = Role::prepare("scheduler", &args.role).await?;
+    if config.redis.is_none() {
+        setup::warn_of_own_limits(&config);
+    }
     let registry = setup::registry();
     let _status = status::serve(args.role.metrics, Arc::clone(&broker), registry.clone()).await?;
     let scheduler =
-        Scheduler::start(&config, setup::treasury(&config), Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
+        Scheduler::start(&config, setup::treasury(&config).await, Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
     out::line("ready");
     signals::stop().await?;
     scheduler.drain().await;

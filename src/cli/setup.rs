@@ -5,9 +5,11 @@ use super::out::Failed;
 use arc_swap::ArcSwap;
 use scheduler::{Ledger, Treasury};
 use shared::broker::Broker;
-use shared::config::{self, Config};
+use shared::config::{self, Config, Redis};
 use shared::domain::NodeId;
 use shared::identity::Directory;
+use shared::quota::fallback::SharedLedger;
+use shared::quota::redis::RedisLedger;
 use shared::{entropy, telemetry};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +34,8 @@ pub(crate) struct Role {
 impl Role {
     /// Everything that can be refused is refused here, before a port is bound.
     pub(crate) async fn prepare(name: &str, args: &RoleArgs) -> Result<Self, Failed> {
-        let config = read_config(&args.config)?;
+        let mut config = read_config(&args.config)?;
+        use_redis(&mut config, args.redis.as_deref())?;
         let id = node_id(name, args.id.as_deref())?;
         let nats = super::broker::named(args.nats.as_deref(), &config).filter(|nats| nats.url != super::broker::MEMORY);
         let nats = nats.ok_or_else(|| {
@@ -55,10 +58,33 @@ pub(crate) fn start_logs(config: &Config) {
     }
 }
 
+/// Takes the Redis that an argument names in place of the file's.
+pub(crate) fn use_redis(config: &mut Config, argument: Option<&str>) -> Result<(), Failed> {
+    if let Some(url) = argument {
+        config.redis = Some(Redis::at(url).map_err(|error| Failed::refused(format!("--redis: {error}")))?);
+    }
+    Ok(())
+}
+
 /// Who has which limits, and where they are counted.
-pub(crate) fn treasury(config: &Config) -> Treasury {
+pub(crate) async fn treasury(config: &Config) -> Treasury {
     let directory = Arc::new(ArcSwap::from_pointee(Directory::new(config, entropy::secret())));
-    Treasury { directory, ledger: Ledger::Own(Arc::default()) }
+    let ledger = match &config.redis {
+        Some(redis) => {
+            let ledger = RedisLedger::open(&redis.url, redis.timeout()).expect("the configuration was checked");
+            Ledger::Shared(Arc::new(SharedLedger::start(ledger).await))
+        }
+        None => Ledger::Own(Arc::default()),
+    };
+    Treasury { directory, ledger }
+}
+
+/// Several schedulers without a Redis count apart: a tenant gets its limits from each.
+pub(crate) fn warn_of_own_limits(config: &Config) {
+    let limited = |tenant: &config::Tenant| !tenant.quota.is_unlimited() || tenant.keys.iter().any(|key| !key.quota.is_unlimited());
+    if config.tenants.iter().any(limited) || config.roles.iter().any(|role| !role.quota.is_unlimited()) {
+        tracing::warn!(target: "config", "limits are counted by this scheduler alone: name a Redis in the section `redis` where there are several");
+    }
 }
 
 /// The metrics of this process, with those of the process itself.

@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// A NATS server, or `memory` for none.
     #[arg(long, value_name = "URL", env = "TIDEMILL_NATS_URL")]
     nats: Option<String>,
+    /// The Redis that keeps limits, instead of the file's. Without one they are kept in this process.
+    #[arg(long, value_name = "URL", env = "TIDEMILL_REDIS_URL")]
+    redis: Option<String>,
     /// A key for an unlimited tenant `dev`, beside the file's tenants. Without it and without a file, one is made.
     #[arg(long, value_name = "KEY", env = "TIDEMILL_DEV_KEY")]
     dev_key: Option<String>,
@@ -41,6 +44,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
+    setup::use_redis(&mut config, args.redis.as_deref())?;
     let dev_key = args.dev_key.or_else(|| (!has_file).then(made_up_key));
     if let Some(key) = &dev_key {
         add_dev_tenant(&mut config, key)?;
@@ -55,9 +59,10 @@ async fn serve(config: Arc<Config>, choice: Choice, dev_key: Option<String>) -> 
     let registry = setup::registry();
     let limit = Duration::from_millis(config.limits.drain_timeout_ms);
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.map_err(Failed::broken)?;
-    let scheduler = Scheduler::start(&config, setup::treasury(&config), Arc::clone(&broker), entropy::node_id("scheduler"), &registry)
-        .await
-        .map_err(Failed::broken)?;
+    let scheduler =
+        Scheduler::start(&config, setup::treasury(&config).await, Arc::clone(&broker), entropy::node_id("scheduler"), &registry)
+            .await
+            .map_err(Failed::broken)?;
     let id = entropy::node_id("ingress");
     let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, true).await.map_err(super::ingress::failed)?;
     banner(&config, ingress.local_addr(), &note, dev_key.as_deref());

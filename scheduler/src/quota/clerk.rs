@@ -6,9 +6,9 @@
 use super::{Ledger, Verdict, seeding};
 use crate::metrics::QuotaMetrics;
 use foldhash::{HashMap, HashMapExt};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use futures::FutureExt;
 use shared::broker::Broker;
 use shared::domain::RequestId;
 use shared::quota::{Decision, Reserve, Settle};

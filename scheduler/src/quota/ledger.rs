@@ -1,6 +1,7 @@
 //! edge: which ledger counts: this process's own, or one that all schedulers share.
 
 use shared::domain::RequestId;
+use shared::quota::fallback::SharedLedger;
 use shared::quota::memory::MemoryLedger;
 use shared::quota::{Decision, Reserve, Seed, Seeded, Settle, Settled};
 use std::sync::Arc;
@@ -9,43 +10,45 @@ use std::sync::Arc;
 pub enum Ledger {
     /// Counts for this process alone: right where one scheduler owns every model.
     Own(Arc<MemoryLedger>),
+    /// In Redis, for all schedulers.
+    Shared(Arc<SharedLedger>),
 }
 
 impl Ledger {
-    /// Decides at once, where that takes no waiting.
-    pub(super) fn reserve_here(&self, asked: &Reserve) -> Option<Decision> {
-        let Self::Own(ledger) = self;
-        Some(ledger.reserve(asked))
+    /// This process's own, which answers at once.
+    pub(super) fn own(&self) -> Option<&MemoryLedger> {
+        match self {
+            Self::Own(ledger) => Some(ledger),
+            Self::Shared(_) => None,
+        }
     }
 
-    pub(super) fn settle_here(&self, ended: &Settle) -> Option<Settled> {
-        let Self::Own(ledger) = self;
-        Some(ledger.settle(ended))
-    }
-
-    pub(super) fn renew_here(&self, tenant: &Arc<str>, ids: &[RequestId]) -> bool {
-        let Self::Own(ledger) = self;
-        ledger.renew(tenant, ids);
-        true
-    }
-
+    /// Decides in the order asked.
     pub(super) async fn reserve(&self, asked: &[Reserve]) -> Vec<Decision> {
-        let Self::Own(ledger) = self;
-        asked.iter().map(|asked| ledger.reserve(asked)).collect()
+        match self {
+            Self::Own(ledger) => asked.iter().map(|asked| ledger.reserve(asked)).collect(),
+            Self::Shared(ledger) => ledger.reserve(asked).await,
+        }
     }
 
     pub(super) async fn settle(&self, ended: &[Settle]) -> Vec<Settled> {
-        let Self::Own(ledger) = self;
-        ended.iter().map(|ended| ledger.settle(ended)).collect()
+        match self {
+            Self::Own(ledger) => ended.iter().map(|ended| ledger.settle(ended)).collect(),
+            Self::Shared(ledger) => ledger.settle(ended).await,
+        }
     }
 
-    pub(super) async fn renew(&self, tenant: &Arc<str>, ids: &[RequestId]) {
-        let Self::Own(ledger) = self;
-        ledger.renew(tenant, ids);
+    pub(super) async fn renew(&self, tenant: &str, ids: &[RequestId]) {
+        match self {
+            Self::Own(ledger) => ledger.renew(tenant, ids),
+            Self::Shared(ledger) => ledger.renew(tenant, ids).await,
+        };
     }
 
     pub(super) async fn seed(&self, seed: &Seed) -> Seeded {
-        let Self::Own(ledger) = self;
-        ledger.seed(seed)
+        match self {
+            Self::Own(ledger) => ledger.seed(seed),
+            Self::Shared(ledger) => ledger.seed(seed).await,
+        }
     }
 }

@@ -25,6 +25,15 @@ fn timeout_ms() -> u64 {
 }
 
 impl Redis {
+    /// The Redis at an address, with every default.
+    ///
+    /// # Errors
+    /// Those of [`Self::check`].
+    pub fn at(url: &str) -> Result<Self, String> {
+        let redis = Self { url: url.to_owned(), timeout_ms: timeout_ms() };
+        redis.check().map(|()| redis)
+    }
+
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
