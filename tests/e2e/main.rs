@@ -9,6 +9,7 @@ mod embed_many;
 mod fairness;
 mod faults;
 mod harness;
+mod identity;
 mod kills;
 mod limits;
 mod quickstart;

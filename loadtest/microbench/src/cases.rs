@@ -2,6 +2,7 @@
 
 mod backend;
 mod engine;
+mod identity;
 mod ingress;
 mod samples;
 mod wire;
@@ -26,7 +27,7 @@ impl Case {
 
 /// All cases, in the order of the road.
 pub(crate) fn all() -> Vec<Case> {
-    [ingress::cases(), wire::cases(), engine::cases(), backend::cases()].into_iter().flatten().collect()
+    [identity::cases(), ingress::cases(), wire::cases(), engine::cases(), backend::cases()].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::ask::CANARY;
 use super::node::{Node, Role};
 use super::probe;
-use super::setup::{ENV, KEY, KEY_SMALL};
+use super::setup::{ENV, KEY, SECRETS};
 use loadtest::child::{POLL, tail};
 use loadtest::client::Client;
 use loadtest::clock::{Stopwatch, block_for};
@@ -167,6 +167,12 @@ impl Mill {
         }
     }
 
+    /// Whether a line of any process's log holds all of these.
+    pub(crate) fn has_logged(&self, words: &[&str]) -> bool {
+        let logs = logs(self.folder.path());
+        logs.iter().flat_map(|(_, text)| text.lines()).any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
     fn print_logs(&self) {
         for (name, text) in logs(self.folder.path()) {
             if !text.trim().is_empty() {
@@ -194,7 +200,7 @@ impl Drop for Mill {
 
 fn assert_no_canary(folder: &Path) {
     for (name, text) in logs(folder) {
-        for canary in [CANARY, KEY, KEY_SMALL] {
+        for canary in [CANARY].into_iter().chain(SECRETS) {
             let line = text.lines().find(|line| line.contains(canary));
             assert!(line.is_none(), "{name} holds a prompt or a key: {}", line.unwrap_or_default());
         }

@@ -8,7 +8,9 @@ use loadtest::nats::NatsServer;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The first tenant's key. Found in a log, it fails the test.
+/// How every key of a test begins, and every token. Found in a log, it fails the test.
+pub(super) const SECRETS: [&str; 2] = ["sk-e2e-canary", "eyJ"];
+/// The first tenant's key.
 pub(crate) const KEY: &str = "sk-e2e-canary-first";
 /// The second tenant's key.
 pub(crate) const KEY_SMALL: &str = "sk-e2e-canary-second";
@@ -23,6 +25,8 @@ pub(crate) struct Setup {
     limits: Vec<String>,
     quota: String,
     tls: Option<(Pair, String)>,
+    tenants: Vec<String>,
+    sections: String,
     backend_timeout_ms: u32,
 }
 
@@ -41,6 +45,8 @@ impl Mill {
             limits: Vec::new(),
             quota: "{}".into(),
             tls: None,
+            tenants: Vec::new(),
+            sections: String::new(),
             backend_timeout_ms: 30_000,
         }
     }
@@ -80,6 +86,18 @@ impl Setup {
     /// file of that name is there.
     pub(crate) fn tls(mut self, pair: Pair, clients: &str) -> Self {
         self.tls = Some((pair, clients.to_owned()));
+        self
+    }
+
+    /// One more tenant, such as `{ name: third, keys: [ sk-e2e-canary-third ] }`.
+    pub(crate) fn tenant(mut self, yaml: &str) -> Self {
+        self.tenants.push(yaml.to_owned());
+        self
+    }
+
+    /// More sections of the configuration, such as `roles`.
+    pub(crate) fn sections(mut self, yaml: &str) -> Self {
+        self.sections.push_str(yaml);
         self
     }
 
@@ -149,8 +167,10 @@ impl Setup {
             })
             .concat();
         let tls = self.tls.as_ref().map(|(_, clients)| format!("tls: {{ cert: cert.pem, key: key.pem, {clients} }}\n")).unwrap_or_default();
+        let tenants: String = self.tenants.iter().map(|tenant| format!("  - {tenant}\n")).collect();
+        let sections = &self.sections;
         format!(
-            "{tls}limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n"
+            "{tls}limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n{tenants}{sections}"
         )
     }
 }

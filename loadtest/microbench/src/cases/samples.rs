@@ -16,7 +16,7 @@ pub(super) fn id(n: u64) -> RequestId {
 }
 
 /// The n-th draw of SplitMix64 (Steele, Lea and Flood, OOPSLA'14).
-fn draw(n: u64) -> u64 {
+pub(super) fn draw(n: u64) -> u64 {
     let mut bits = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
