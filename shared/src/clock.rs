@@ -59,7 +59,7 @@ pub fn instant(at: Time) -> tokio::time::Instant {
     origin() + Duration::from_micros(at.0)
 }
 
-/// The wall clock, in whole seconds since 1970: for `created` fields only, never for a decision.
+/// The wall clock, in whole seconds since 1970: for `created` fields, and for what expires at a date that people chose.
 pub fn unix_seconds() -> u64 {
     unix().as_secs()
 }
