@@ -3,8 +3,12 @@
 //! On all-MiniLM-L6-v2, which `tests/setup/model.sh` fetches. Without it nothing is tested, in so many words.
 #![cfg(feature = "local")]
 
-use std::path::Path;
+use serde_json::{Value, json};
+use shared::config::SandboxConfig;
+use shared::domain::Operation;
+use std::path::{Path, PathBuf};
 use workers::local::Model;
+use workers::sandbox::{Body, Sandbox, Source};
 
 const SENTENCE: &str = "This is an example sentence";
 
@@ -19,13 +23,23 @@ const KNOWN: [(&str, [f32; 5]); 4] = [
 /// Of the second and the third.
 const COSINE: f32 = 0.755_337;
 
-fn model() -> Option<Model> {
+fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tidemill/models/all-minilm-l6-v2");
     if !folder.is_dir() {
         eprintln!("SKIPPED: there is no model in {}; tests/setup/model.sh fetches it", folder.display());
         return None;
     }
-    Some(Model::load(&folder).expect("the model is whole"))
+    Some(folder)
+}
+
+fn model() -> Option<Model> {
+    Some(Model::load(&folder()?).expect("the model is whole"))
+}
+
+async fn ask(sandbox: &Sandbox, body: Value) -> (u16, Value) {
+    let reply = sandbox.call(Operation::Embeddings, body.to_string().as_bytes()).await;
+    let Body::Whole(bytes) = reply.body else { panic!("an embeddings answer comes whole") };
+    (reply.status, serde_json::from_slice(&bytes).expect("it is JSON"))
 }
 
 fn vectors(model: &Model, texts: &[&str]) -> Vec<Vec<f32>> {
@@ -71,6 +85,19 @@ fn a_call_larger_than_a_slice_keeps_its_order() {
     let embedded = model.embed(&texts).expect("texts are embedded");
     assert_eq!((embedded.vectors.len(), embedded.tokens), (66, 65 * 256 + 7), "texts are cut at the model's length");
     assert!(is_near(&embedded.vectors[65], &vectors(&model, &[SENTENCE])[0]));
+}
+
+#[tokio::test]
+async fn the_sandbox_answers_with_the_models_vectors_and_tokens() {
+    let Some(folder) = folder() else { return };
+    let sandbox = Sandbox::with_source(SandboxConfig::default(), Source::model(&folder).expect("the model is whole"));
+    let (status, answer) = ask(&sandbox, json!({ "model": "m", "input": [SENTENCE] })).await;
+    let first = answer["data"][0]["embedding"][0].as_f64().expect("a vector");
+    assert_eq!((status, answer["usage"]["prompt_tokens"].as_u64()), (200, Some(7)));
+    assert!((first - 0.067_657).abs() < 1e-5, "{first}");
+    for refused in [json!({ "model": "m", "input": [[1, 2]] }), json!({ "model": "m", "input": "a", "dimensions": 64 })] {
+        assert_eq!(ask(&sandbox, refused).await.0, 400);
+    }
 }
 
 #[test]
