@@ -19,8 +19,15 @@ const BUDGET: &str = r#"{"tokens_per_day":1000}"#;
 /// One timeout, and what a busy machine adds.
 const BOUND: Duration = Duration::from_millis(TIMEOUT.as_millis() as u64 + 250);
 
-async fn start(url: &str) -> SharedLedger {
-    SharedLedger::start(RedisLedger::open(url, TIMEOUT).unwrap()).await
+async fn start(url: &str, call_max: Duration) -> SharedLedger {
+    SharedLedger::start(RedisLedger::open(url, call_max).unwrap()).await
+}
+
+/// A ledger whose Redis is there.
+async fn connected(url: &str, call_max: Duration) -> SharedLedger {
+    let ledger = start(url, call_max).await;
+    becomes(&ledger, false).await;
+    ledger
 }
 
 /// Asks, and sees that the answer comes within the bound.
@@ -58,7 +65,7 @@ async fn becomes(ledger: &SharedLedger, is_away: bool) {
 #[tokio::test]
 async fn a_killed_redis_is_replaced_by_this_process_until_it_is_back() {
     let mut server = RedisServer::start().await;
-    let ledger = start(&server.url()).await;
+    let ledger = connected(&server.url(), PATIENT).await;
     assert!(is_unseeded(&ledger).await);
     assert_eq!(seed(&ledger).await, Seeded::Done);
     assert!(is_granted(&ledger, BUDGET).await);
@@ -88,7 +95,7 @@ async fn a_killed_redis_is_replaced_by_this_process_until_it_is_back() {
 #[tokio::test]
 async fn a_flushed_redis_asks_for_seeds_and_forgets_no_settlement() {
     let server = RedisServer::start().await;
-    let ledger = start(&server.url()).await;
+    let ledger = connected(&server.url(), PATIENT).await;
     seed(&ledger).await;
     let open = ask("tenant", BUDGET, 10);
     assert!(matches!(decide(&ledger, &open).await, Decision::Granted(_)));
@@ -104,7 +111,7 @@ async fn a_flushed_redis_asks_for_seeds_and_forgets_no_settlement() {
 #[tokio::test]
 async fn a_paused_redis_costs_one_timeout_and_then_nothing() {
     let server = RedisServer::start().await;
-    let ledger = start(&server.url()).await;
+    let ledger = connected(&server.url(), TIMEOUT).await;
     seed(&ledger).await;
     assert!(is_granted(&ledger, BUDGET).await);
     server.signal("STOP").await;
@@ -127,7 +134,7 @@ async fn a_paused_redis_costs_one_timeout_and_then_nothing() {
 async fn a_slow_redis_is_waited_for_within_the_timeout_and_not_beyond() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port()).await;
-    let ledger = start(&proxy.url()).await;
+    let ledger = connected(&proxy.url(), TIMEOUT).await;
     proxy.delay(Duration::from_millis(200));
     assert!(is_granted(&ledger, RATE).await);
     assert!(!ledger.is_away(), "200 ms are within the timeout");
@@ -143,7 +150,7 @@ async fn a_slow_redis_is_waited_for_within_the_timeout_and_not_beyond() {
 async fn a_ledger_starts_without_its_redis() {
     let mut server = RedisServer::start().await;
     server.kill().await;
-    let ledger = start(&server.url()).await;
+    let ledger = start(&server.url(), PATIENT).await;
     assert!(ledger.is_away() && is_granted(&ledger, RATE).await);
     server.restart().await;
     becomes(&ledger, false).await;

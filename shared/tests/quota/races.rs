@@ -32,8 +32,8 @@ async fn ledgers(server: &RedisServer) -> Vec<Arc<RedisLedger>> {
 /// All ask at once for the same; returns those who were granted it.
 async fn rush(ledgers: &[Arc<RedisLedger>], tenant: &str, quota: &'static str, tokens: u64) -> Vec<Reserve> {
     let mut rush = JoinSet::new();
-    for ledger in ledgers.iter().cloned() {
-        let asked = ask(tenant, quota, tokens);
+    for ledger in ledgers {
+        let (ledger, asked) = (ledger.clone(), ask(tenant, quota, tokens));
         rush.spawn(async move {
             let decisions = ledger.reserve(std::slice::from_ref(&asked)).await.unwrap();
             matches!(decisions[0], Decision::Granted(_)).then_some(asked)
@@ -68,8 +68,8 @@ async fn a_place_that_was_given_back_goes_to_one() {
         let granted = rush(&ledgers, "tenant", r#"{"concurrency":1}"#, 1).await;
         assert_eq!(granted.len(), 1);
         let mut all = JoinSet::new();
-        for ledger in ledgers.iter().cloned() {
-            let ended = settle(&granted[0], Outcome::Refund);
+        for ledger in &ledgers {
+            let (ledger, ended) = (ledger.clone(), settle(&granted[0], Outcome::Refund));
             all.spawn(async move { ledger.settle(&[ended]).await.unwrap()[0] });
         }
         let settled = all.join_all().await;

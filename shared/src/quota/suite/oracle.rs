@@ -152,6 +152,7 @@ impl Oracle {
     }
 
     pub(super) fn reserve(&mut self, id: RequestId, amount: Amount) -> Expected {
+        self.sides.iter_mut().for_each(|side| side.seeded &= side.quota.has_budget());
         if self.is_open(id) {
             return Expected::Granted;
         }

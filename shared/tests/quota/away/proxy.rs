@@ -47,7 +47,7 @@ async fn carry(from: TcpStream, to: u16, delay_ms: &AtomicU64) -> io::Result<()>
     let (mut client_in, mut client_out) = from.into_split();
     let (mut server_in, mut server_out) = TcpStream::connect(("127.0.0.1", to)).await?.into_split();
     let there = async {
-        let mut bytes = [0; 65_536];
+        let mut bytes = vec![0; 65_536];
         loop {
             let count = client_in.read(&mut bytes).await?;
             if count == 0 {
