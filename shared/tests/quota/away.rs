@@ -50,7 +50,7 @@ async fn is_unseeded(ledger: &SharedLedger) -> bool {
 async fn seed(ledger: &SharedLedger) -> Seeded {
     let now = u64::try_from(clock::unix().as_millis()).unwrap();
     let (totals, keys, counted) = (Totals::default(), vec![], vec![]);
-    ledger.seed(&Seed { tenant: "tenant".into(), totals, keys, as_of: now, counted, counted_from: now, force: false }).await
+    ledger.seed(&Seed { tenant: "tenant".into(), totals, keys, as_of: now, counted, counted_from: now - 100_000, force: false }).await
 }
 
 async fn becomes(ledger: &SharedLedger, is_away: bool) {

@@ -80,6 +80,6 @@ impl RedisServer {
 fn spawn(port: u16, folder: &TempDir) -> Child {
     let mut command = Command::new(program());
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
-    command.arg(folder.path()).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg(folder.path()).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("no redis-server was found: run tests/run --setup first")
 }
