@@ -23,6 +23,13 @@ pub(crate) fn nats_server() -> PathBuf {
     loadtest::nats::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("no nats-server: run `tests/run --setup` first")
 }
 
+/// `TIDEMILL_REDIS_SERVER`, else the one that `tests/run --setup` installs, else the one on PATH.
+pub(crate) fn redis_server() -> PathBuf {
+    let installed = scratch().join("bin/redis-server");
+    let named = std::env::var_os("TIDEMILL_REDIS_SERVER").map(PathBuf::from);
+    named.or_else(|| installed.is_file().then_some(installed)).unwrap_or_else(|| "redis-server".into())
+}
+
 /// Python with the official SDK.
 pub(crate) fn python() -> Command {
     let python = scratch().join("venv/bin/python");

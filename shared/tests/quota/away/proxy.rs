@@ -38,7 +38,7 @@ async fn accept(listener: TcpListener, to: u16, delay_ms: Arc<AtomicU64>) {
     while let Ok((from, _)) = listener.accept().await {
         let delay_ms = delay_ms.clone();
         connections.spawn(async move {
-            let _ = carry(from, to, &delay_ms).await;
+            let _ = Box::pin(carry(from, to, &delay_ms)).await;
         });
     }
 }

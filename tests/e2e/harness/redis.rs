@@ -1,0 +1,51 @@
+//! edge: a redis-server of a test's own: on a free port, nothing on disk, gone with the test.
+
+use super::program;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+}
+
+impl RedisServer {
+    pub(crate) async fn start() -> Self {
+        let port = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("it is bound").port();
+        let mut server = Self { child: spawn(port), port };
+        server.opened().await;
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a crash would, and with it all that it knew.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it ran");
+    }
+
+    /// A new one at the same port, which knows nothing.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(self.port);
+        self.opened().await;
+    }
+
+    async fn opened(&mut self) {
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            assert!(self.child.try_wait().expect("its state is known").is_none(), "redis-server did not start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn spawn(port: u16) -> Child {
+    let mut command = Command::new(program::redis_server());
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().expect("no redis-server was found: run tests/run --setup first")
+}
