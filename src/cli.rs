@@ -1,14 +1,18 @@
 //! The command line: what may be asked of the executable, and which file answers.
 
+mod admin;
+mod audit;
 mod broker;
 mod check;
 mod healthcheck;
 mod ingress;
+mod keys;
 pub(crate) mod out;
 mod sandbox;
 mod scheduler;
 mod setup;
 mod signals;
+mod span;
 mod status;
 mod up;
 mod worker;
@@ -38,6 +42,10 @@ pub(crate) enum Command {
     Worker(worker::Args),
     /// Check a configuration and print it with every default, secrets hidden.
     Check(check::Args),
+    /// Issue, list, rotate and block keys.
+    Keys(keys::Args),
+    /// Print who changed what, and who called which model when.
+    Audit(audit::Args),
     /// Serve the sandbox backend over HTTP: deterministic answers with a latency and fault model.
     Sandbox(sandbox::Args),
     /// Exit with 0 when a URL answers 200: for container health checks.
@@ -72,6 +80,8 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Command::Scheduler(args) => scheduler::run(args).await,
         Command::Worker(args) => worker::run(args).await,
         Command::Check(args) => check::run(&args),
+        Command::Keys(args) => Box::pin(keys::run(args)).await,
+        Command::Audit(args) => Box::pin(audit::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(&args).await,
     };

@@ -1,25 +1,27 @@
 //! edge: who is calling: the one credential of a request's headers, a key or a token, looked up in the directory of the moment.
 
 use crate::jwt::{Tokens, Verified, is_token};
-use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, header};
 use shared::clock;
 use shared::error::{Code, Failure};
-use shared::identity::{Caller, Directory};
+use shared::identity::{Caller, LiveDirectory};
 use std::sync::Arc;
 
 const API_KEY: &str = "x-api-key";
 
 pub(crate) struct Auth {
-    /// Read by every request, replaced whole when an object of the store changes.
-    directory: ArcSwap<Directory>,
+    directory: Arc<LiveDirectory>,
     /// `None`: no issuer is configured, and a token is a key like any other.
     tokens: Option<Tokens>,
 }
 
 impl Auth {
-    pub(crate) fn new(directory: Directory, tokens: Option<Tokens>) -> Self {
-        Self { directory: ArcSwap::from_pointee(directory), tokens }
+    pub(crate) const fn new(directory: Arc<LiveDirectory>, tokens: Option<Tokens>) -> Self {
+        Self { directory, tokens }
+    }
+
+    pub(crate) fn directory(&self) -> &LiveDirectory {
+        &self.directory
     }
 
     /// Whom a request's one credential belongs to.
@@ -70,10 +72,11 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use shared::config::parse;
+    use shared::identity::Directory;
 
     fn auth() -> Auth {
         let yaml = "tenants: [{ name: a, keys: [sk-aaaa, sk-bbbb] }, { name: b, keys: [sk-cccc] }]";
-        Auth::new(Directory::new(&parse(yaml, "f").unwrap(), [7; 32]), None)
+        Auth::new(Arc::new(LiveDirectory::fixed(Directory::new(&parse(yaml, "f").unwrap(), [7; 32]))), None)
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

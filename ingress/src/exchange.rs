@@ -11,6 +11,7 @@ use shared::domain::{Lane, Operation, RequestId};
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
 use shared::wire::ReplyHead;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A request's name and the moment it came. Put into its extensions before anything else looks at it.
@@ -20,6 +21,8 @@ pub(crate) struct Arrival {
     /// The `x-request-id` of its answer: the caller's own, or ours.
     pub(crate) shown: HeaderValue,
     pub(crate) at: Time,
+    /// Who has connected: the caller, or a proxy before us.
+    pub(crate) peer: SocketAddr,
 }
 
 /// How an exchange ends: until something else is known, its caller has left.

@@ -8,12 +8,13 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::refusals::Account;
 use crate::road::Road;
+use arc_swap::Guard;
 use prometheus::Registry;
 use shared::clock;
 use shared::config::{Config, Model};
 use shared::domain::{Lane, ModelKind, Operation};
 use shared::error::{Code, Failure};
-use shared::identity::Caller;
+use shared::identity::{Caller, Directory};
 use shared::quota::Quota;
 use shared::wire::{Encoding, Envelope};
 use std::collections::HashMap;
@@ -37,6 +38,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// Everybody who may call, as they are known at this moment.
+    pub(crate) fn directory(&self) -> Guard<Arc<Directory>> {
+        self.auth.directory().load()
+    }
+
     pub(crate) fn begin(&self, arrival: Arrival, op: Option<Operation>) -> Exchange {
         Exchange::begin(arrival, Arc::clone(&self.metrics), op)
     }
@@ -102,6 +108,9 @@ impl Gate {
         }
         if !self.road.broker.is_connected() {
             return Some("the broker is not connected");
+        }
+        if self.auth.directory().is_outdated() {
+            return Some("changes of tenants, roles and keys are not heard");
         }
         (self.require_worker && !self.peers.has_worker(clock::now())).then_some("no worker is there yet")
     }

@@ -2,8 +2,10 @@
 //!
 //! Read `chat.rs` first: one request's road from its bytes to its answer. Then, in call order:
 //! `entry.rs` (who is calling, may they, the body), `check/` (is the body sound), `road.rs` (out to the lane, back from
-//! the inbox) with `table.rs` and `pending.rs` (what is waited for, and when it is lost), `answer.rs` (back to the caller).
+//! the inbox) with `table.rs` and `pending.rs` (what is waited for, and when it is lost), `answer.rs` (back to the caller). `admin.rs` is another
+//! listener's: who may call at all, who changed that, and what was used.
 
+mod admin;
 mod admission;
 mod answer;
 mod auth;

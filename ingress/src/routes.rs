@@ -11,6 +11,7 @@ use axum::{Extension, Router};
 use http::HeaderValue;
 use shared::error::{Code, Failure};
 use shared::{clock, entropy};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(crate) fn router(gate: Arc<Gate>) -> Router {
@@ -31,11 +32,11 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
 /// Gives a request its id before anything looks at it. Returns what its answer is to carry as [`headers::REQUEST_ID`].
 ///
 /// Called by the server rather than layered over the routes, where it would cost each request two allocations.
-pub(crate) fn stamp<B>(request: &mut http::Request<B>) -> HeaderValue {
+pub(crate) fn stamp<B>(request: &mut http::Request<B>, peer: SocketAddr) -> HeaderValue {
     let id = entropy::request_id();
     let own = || HeaderValue::try_from(id.to_string()).expect("our ids are visible ASCII");
     let shown = headers::request_id(request.headers()).cloned().unwrap_or_else(own);
-    request.extensions_mut().insert(Arrival { id, shown: shown.clone(), at: clock::now() });
+    request.extensions_mut().insert(Arrival { id, shown: shown.clone(), at: clock::now(), peer });
     shown
 }
 

@@ -177,22 +177,22 @@ async fn next(listener: &TcpListener, open: &Arc<Semaphore>) -> io::Result<(TcpS
 /// wait for.
 fn admit(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit, connections: &Arc<Connections>) {
     match connections.addresses.enter(peer.ip()) {
-        Some(visit) => serve(stream, (place, visit), Arc::clone(connections)),
+        Some(visit) => serve(stream, peer, (place, visit), Arc::clone(connections)),
         None => connections.refused.inc(),
     }
 }
 
-fn serve(stream: TcpStream, places: (OwnedSemaphorePermit, Visit), connections: Arc<Connections>) {
+fn serve(stream: TcpStream, peer: SocketAddr, places: (OwnedSemaphorePermit, Visit), connections: Arc<Connections>) {
     task::spawn("connection", async move {
-        connections.welcome(stream).await;
+        connections.welcome(stream, peer).await;
         drop(places);
     });
 }
 
 impl Connections {
-    async fn welcome(&self, stream: TcpStream) {
+    async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
         let stream = Unstalled::new(stream, self.write_within);
-        let Some(tls) = &self.tls else { return self.converse(stream).await };
+        let Some(tls) = &self.tls else { return self.converse(stream, peer).await };
         let shaken = tokio::select! {
             shaken = tls.shake(stream) => shaken,
             () = self.finish.cancelled() => return,
@@ -200,14 +200,14 @@ impl Connections {
         };
         match shaken {
             // Boxed: what TLS holds would make the task of every plain connection as large.
-            Ok(stream) => Box::pin(self.converse(stream)).await,
+            Ok(stream) => Box::pin(self.converse(stream, peer)).await,
             Err(error) => tracing::debug!(%error, "a TLS handshake came to nothing"),
         }
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, peer: SocketAddr) {
         let (spoken, streams) = (Arc::new(AtomicBool::new(false)), Arc::new(Streams::default()));
-        let service = self.service(Arc::clone(&spoken), Arc::clone(&streams));
+        let service = self.service(peer, Arc::clone(&spoken), Arc::clone(&streams));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let (silence, verdict) = (sleep(self.first_request_within), streams.verdict(self.write_within));
         pin!(connection, silence, verdict);
@@ -241,6 +241,7 @@ impl Connections {
     /// that share the connection with others.
     fn service(
         &self,
+        peer: SocketAddr,
         spoken: Arc<AtomicBool>,
         streams: Arc<Streams>,
     ) -> impl Service<http::Request<Incoming>, Response = http::Response<Watched>, Error = Infallible, Future: Send + 'static> + 'static + use<>
@@ -248,7 +249,7 @@ impl Connections {
         let router = TowerToHyperService::new(self.router.clone());
         service_fn(move |mut request: http::Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);
-            let shown = routes::stamp(&mut request);
+            let shown = routes::stamp(&mut request, peer);
             let place = (request.version() == Version::HTTP_2).then(|| streams.enter());
             router.call(request).map_ok(move |mut response| {
                 response.headers_mut().insert(REQUEST_ID, shown);

@@ -9,14 +9,15 @@ use crate::peers::Peers;
 use crate::road::{Queue, Road};
 use crate::server::Server;
 use crate::tls::Tls;
-use crate::{publisher, pulse, routes};
+use crate::{admin, publisher, pulse, routes};
+use axum::Router;
 use bytes::Bytes;
 use prometheus::Registry;
 use shared::broker::{Address, Attached, Broker, BrokerError};
 use shared::config::Config;
 use shared::domain::NodeId;
 use shared::hear::messages;
-use shared::identity::Directory;
+use shared::identity::{Directory, LiveDirectory};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::tls::TlsError;
@@ -48,11 +49,13 @@ pub enum StartError {
 pub struct Ingress {
     gate: Arc<Gate>,
     server: Server,
+    admin: Option<Server>,
     outbox: Outbox,
     pulse: Guarded,
     _ears: [Attached; 2],
     _publishers: Vec<Guarded>,
     _renewal: Option<Guarded>,
+    _identity: Guarded,
 }
 
 impl Ingress {
@@ -89,13 +92,20 @@ impl Ingress {
         let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();
         let pulse = task::spawn_guarded("pulse", pulse::run(Arc::clone(&road), outbox.clone()));
 
-        let auth = auth(&config)?;
+        let (directory, identity) = LiveDirectory::follow(Directory::new(&config, entropy::secret()), broker).await?;
+        let auth = Auth::new(directory, tokens(&config)?);
         let gate = Arc::new(gate(config, auth, road, peers, metrics, registry, require_worker));
-        let addr = gate.config.listen;
-        let server =
-            Server::bind(addr, &gate.config.limits, tls, gate.metrics.connections_refused.clone(), routes::router(Arc::clone(&gate))).await;
-        let server = server.map_err(|cause| StartError::Bind { addr, cause })?;
-        Ok(Self { gate, server, outbox, pulse, _ears: ears, _publishers: publishers, _renewal: renewal })
+        let admin = match &gate.config.admin {
+            Some(admin) => Some(bind(admin.listen, &gate, tls.clone(), admin::router(Arc::clone(&gate))).await?),
+            None => None,
+        };
+        let server = bind(gate.config.listen, &gate, tls, routes::router(Arc::clone(&gate))).await?;
+        Ok(Self { gate, server, admin, outbox, pulse, _ears: ears, _publishers: publishers, _renewal: renewal, _identity: identity })
+    }
+
+    /// Where the administration listens, if it does.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Server::addr)
     }
 
     /// Where it listens: the configured address, with the port that the system chose for port 0.
@@ -105,13 +115,16 @@ impl Ingress {
 
     /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
     pub async fn drain(self) {
-        let Self { gate, server, outbox, pulse, _ears, _publishers, _renewal } = self;
+        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _identity } = self;
         gate.admission.close();
         let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
         if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {
             tracing::warn!("running work did not finish in time: it is cancelled");
         }
         server.stop(WRITE_OUT).await;
+        if let Some(admin) = admin {
+            admin.stop(WRITE_OUT).await;
+        }
         drop(pulse);
         outbox.post(Address::Heartbeats, &Heartbeat::Leaving { id: gate.road.id.clone() }, Bytes::new());
         outbox.flushed().await;
@@ -127,14 +140,17 @@ fn secured(config: &Config, registry: &Registry) -> Result<Option<(Arc<Tls>, Gua
     Ok(Some(Tls::open(files, handshake_within, TlsMetrics::new(registry)?)?))
 }
 
+async fn bind(addr: SocketAddr, gate: &Gate, tls: Option<Arc<Tls>>, router: Router) -> Result<Server, StartError> {
+    let server = Server::bind(addr, &gate.config.limits, tls, gate.metrics.connections_refused.clone(), router).await;
+    server.map_err(|cause| StartError::Bind { addr, cause })
+}
+
 fn publish(road: &Arc<Road>, queue: Queue) -> Guarded {
     task::spawn_guarded("publisher", publisher::run(Arc::clone(road), queue))
 }
 
-fn auth(config: &Config) -> Result<Auth, SourceError> {
-    let directory = Directory::new(config, entropy::secret());
-    let tokens = (!config.issuers.is_empty()).then(|| Tokens::start(&config.issuers, entropy::secret()));
-    Ok(Auth::new(directory, tokens.transpose()?))
+fn tokens(config: &Config) -> Result<Option<Tokens>, SourceError> {
+    (!config.issuers.is_empty()).then(|| Tokens::start(&config.issuers, entropy::secret())).transpose()
 }
 
 fn gate(

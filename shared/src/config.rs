@@ -28,6 +28,9 @@ pub struct Config {
     pub listen: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
+    /// The listener of the administration, with the same `tls`. `None`: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
     pub nats: Option<Nats>,
     pub redis: Option<Redis>,
     pub limits: Limits,
@@ -41,6 +44,13 @@ pub struct Config {
     /// What the operator should know and need not mend, such as a key written into the file.
     #[serde(skip)]
     pub warnings: Vec<String>,
+}
+
+/// Where the administration is served, apart from the callers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    pub listen: SocketAddr,
 }
 
 /// The NATS servers between the roles.

@@ -1,6 +1,7 @@
 //! edge: the only source of randomness. Core code takes its draws as arguments.
 
 use crate::domain::{ExecId, NodeId, RequestId};
+use crate::identity::key::ENTROPY_LEN;
 use uuid::Uuid;
 
 /// A new request id: UUIDv7, so that ids sort by the time they were made.
@@ -31,6 +32,13 @@ pub fn draw() -> u64 {
 /// 32 random bytes for a keyed hash that lives no longer than the process.
 pub fn secret() -> [u8; 32] {
     rand::random()
+}
+
+/// Random bytes for a key that is issued.
+pub fn key() -> [u8; ENTROPY_LEN] {
+    let mut bytes = [0; ENTROPY_LEN];
+    rand::fill(&mut bytes[..]);
+    bytes
 }
 
 fn now_v7() -> Uuid {

@@ -53,6 +53,10 @@ codes! {
     NotFound = "not_found", 404, "not_found_error";
     MethodNotAllowed = "method_not_allowed", 405, "invalid_request_error";
     RequestTimeout = "request_timeout", 408, "invalid_request_error";
+    /// Somebody else changed it in the meantime, or it is there already.
+    Conflict = "conflict", 409, "invalid_request_error";
+    /// It is written in the configuration file.
+    ReadOnly = "read_only", 409, "invalid_request_error";
     BodyTooLarge = "body_too_large", 413, "invalid_request_error";
     UnsupportedMediaType = "unsupported_media_type", 415, "invalid_request_error";
     // Too much work.

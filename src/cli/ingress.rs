@@ -27,6 +27,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let config = Arc::new(config);
     let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, false).await.map_err(failed)?;
     out::line(&format!("listening on {}", base(&config, ingress.local_addr())));
+    if let Some(admin) = ingress.admin_addr() {
+        out::line(&format!("administration on {}", base(&config, admin)));
+    }
     out::line("ready");
     signals::stop().await?;
     ingress.drain().await;

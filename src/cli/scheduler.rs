@@ -19,8 +19,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     }
     let registry = setup::registry();
     let _status = status::serve(args.role.metrics, Arc::clone(&broker), registry.clone()).await?;
-    let scheduler =
-        Scheduler::start(&config, setup::treasury(&config).await, Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
+    let (treasury, _following) = setup::treasury(&config, &broker).await?;
+    let scheduler = Scheduler::start(&config, treasury, Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
     out::line("ready");
     signals::stop().await?;
     scheduler.drain().await;

@@ -2,14 +2,14 @@
 
 use super::RoleArgs;
 use super::out::Failed;
-use arc_swap::ArcSwap;
 use scheduler::{Ledger, Treasury};
 use shared::broker::Broker;
 use shared::config::{self, Config, Redis};
 use shared::domain::NodeId;
-use shared::identity::Directory;
+use shared::identity::{Directory, LiveDirectory};
 use shared::quota::fallback::SharedLedger;
 use shared::quota::redis::RedisLedger;
+use shared::task::Guarded;
 use shared::{entropy, telemetry};
 use std::path::Path;
 use std::sync::Arc;
@@ -66,9 +66,10 @@ pub(crate) fn use_redis(config: &mut Config, argument: Option<&str>) -> Result<(
     Ok(())
 }
 
-/// Who has which limits, and where they are counted.
-pub(crate) async fn treasury(config: &Config) -> Treasury {
-    let directory = Arc::new(ArcSwap::from_pointee(Directory::new(config, entropy::secret())));
+/// Who has which limits, kept up with the store until the guard is dropped, and where they are counted.
+pub(crate) async fn treasury(config: &Config, broker: &Arc<dyn Broker>) -> Result<(Treasury, Guarded), Failed> {
+    let file = Directory::new(config, entropy::secret());
+    let (directory, following) = LiveDirectory::follow(file, Arc::clone(broker)).await.map_err(Failed::broken)?;
     let ledger = match &config.redis {
         Some(redis) => {
             let ledger = RedisLedger::open(&redis.url, redis.timeout()).expect("the configuration was checked");
@@ -76,7 +77,7 @@ pub(crate) async fn treasury(config: &Config) -> Treasury {
         }
         None => Ledger::Own(Arc::default()),
     };
-    Treasury { directory, ledger }
+    Ok((Treasury { directory: directory.place(), ledger }, following))
 }
 
 /// Several schedulers without a Redis count apart: a tenant gets its limits from each.

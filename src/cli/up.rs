@@ -59,13 +59,12 @@ async fn serve(config: Arc<Config>, choice: Choice, dev_key: Option<String>) -> 
     let registry = setup::registry();
     let limit = Duration::from_millis(config.limits.drain_timeout_ms);
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.map_err(Failed::broken)?;
+    let (treasury, _following) = setup::treasury(&config, &broker).await?;
     let scheduler =
-        Scheduler::start(&config, setup::treasury(&config).await, Arc::clone(&broker), entropy::node_id("scheduler"), &registry)
-            .await
-            .map_err(Failed::broken)?;
+        Scheduler::start(&config, treasury, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.map_err(Failed::broken)?;
     let id = entropy::node_id("ingress");
     let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, true).await.map_err(super::ingress::failed)?;
-    banner(&config, ingress.local_addr(), &note, dev_key.as_deref());
+    banner(&config, ingress.local_addr(), ingress.admin_addr(), &note, dev_key.as_deref());
     signals::stop().await?;
     ingress.drain().await;
     worker.drain(limit).await;
@@ -96,10 +95,13 @@ fn add_dev_tenant(config: &mut Config, key: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn banner(config: &Config, addr: SocketAddr, note: &str, dev_key: Option<&str>) {
+fn banner(config: &Config, addr: SocketAddr, admin: Option<SocketAddr>, note: &str, dev_key: Option<&str>) {
     let models: Vec<&str> = config.models.iter().map(|m| m.name.as_str()).collect();
     out::line(&format!("tidemill {}", env!("CARGO_PKG_VERSION")));
     out::line(&format!("  listening on {}", base(config, addr)));
+    if let Some(admin) = admin {
+        out::line(&format!("  administration on {}", base(config, admin)));
+    }
     out::line(&format!("  broker       {note}"));
     out::line(&format!(
         "  models       {}",

@@ -25,7 +25,7 @@ pub(crate) use raw::RawConnection;
 pub(crate) use redis::RedisServer;
 pub(crate) use report::report;
 pub(crate) use secure::{Broken, Protocol, Secure};
-pub(crate) use setup::{KEY, KEY_SMALL, Setup};
+pub(crate) use setup::{KEY, KEY_ADMIN, KEY_SMALL, PEPPER, Setup};
 pub(crate) use wait::until;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The end-to-end tests: one file for each promise, all against the real executable. `harness` starts and judges it.
 
+mod admin;
 mod bad_input;
 mod comparison;
 mod compose;

@@ -6,7 +6,7 @@ mod models;
 mod tenants;
 mod tls;
 
-use super::{ClientTls, Config, Limits, Nats, Redis, ServerTls};
+use super::{Admin, ClientTls, Config, Limits, Nats, Redis, ServerTls};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
@@ -30,6 +30,7 @@ pub struct ConfigError {
 struct FileRoot {
     listen: Option<SocketAddr>,
     tls: Option<Spanned<ServerTls>>,
+    admin: Option<Admin>,
     nats: Option<Spanned<FileNats>>,
     redis: Option<Spanned<Redis>>,
     #[serde(default)]
@@ -103,7 +104,8 @@ impl Reader<'_> {
         let peppers = self.peppers(root.peppers)?;
         let issuers = self.issuers(root.issuers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        Ok(Config { listen, tls, nats, redis, limits, models, roles, tenants, peppers, issuers, warnings })
+        let admin = root.admin;
+        Ok(Config { listen, tls, admin, nats, redis, limits, models, roles, tenants, peppers, issuers, warnings })
     }
 
     fn nats(&self, file: Spanned<FileNats>) -> Result<Nats, ConfigError> {

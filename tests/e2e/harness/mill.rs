@@ -1,5 +1,6 @@
 //! edge: a running road, and the judgement at its end.
 
+use super::SOON;
 use super::ask::CANARY;
 use super::node::{Node, Role};
 use super::probe;
@@ -53,6 +54,13 @@ impl Mill {
     pub(crate) fn ingress(&self, index: usize) -> &str {
         let mut ingresses = self.nodes.iter().filter(|node| node.role.takes_requests());
         ingresses.nth(index).expect("as many ingresses were started").address()
+    }
+
+    /// The address of an ingress's administration.
+    pub(crate) async fn admin(&mut self, index: usize) -> String {
+        let mut ingresses = self.nodes.iter_mut().filter(|node| node.role.takes_requests());
+        let child = ingresses.nth(index).expect("as many ingresses were started").child.as_mut().expect("it runs");
+        child.printed("administration on ", SOON).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A client of the backend itself.

@@ -9,13 +9,21 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// How every key of a test begins, and every token. Found in a log, it fails the test.
-pub(super) const SECRETS: [&str; 2] = ["sk-e2e-canary", "eyJ"];
+pub(super) const SECRETS: [&str; 3] = ["sk-e2e-canary", "eyJ", "e2e-canary-pepper"];
 /// The first tenant's key.
 pub(crate) const KEY: &str = "sk-e2e-canary-first";
 /// The second tenant's key.
 pub(crate) const KEY_SMALL: &str = "sk-e2e-canary-second";
+/// The key of the tenant `ops`, which may administer.
+pub(crate) const KEY_ADMIN: &str = "sk-e2e-canary-admin";
+/// Under which issued keys are hashed.
+pub(crate) const PEPPER: &str = "e2e-canary-pepper-0123456789abcdef";
 /// What every process finds in its environment: keys stand in the configuration by reference.
-pub(super) const ENV: [(&str, &str); 2] = [("E2E_KEY", KEY), ("E2E_KEY_SMALL", KEY_SMALL)];
+pub(super) const ENV: [(&str, &str); 4] =
+    [("E2E_KEY", KEY), ("E2E_KEY_SMALL", KEY_SMALL), ("E2E_KEY_ADMIN", KEY_ADMIN), ("E2E_PEPPER", PEPPER)];
+
+/// What the administration needs of the file.
+const ADMIN: &str = "admin: { listen: \"127.0.0.1:0\" }\npeppers: { current: 1, values: { 1: \"env:E2E_PEPPER\" } }\nroles:\n  - { name: admin, admin: write }\n  - { name: reader, admin: read }\n";
 
 /// A road to be started. The models: `chat`, `narrow` (one call at a time) and `embed`, all at one HTTP sandbox.
 pub(crate) struct Setup {
@@ -61,6 +69,13 @@ impl Setup {
     /// On JetStream instead of the in-process broker.
     pub(crate) fn nats(mut self) -> Self {
         self.nats = true;
+        self
+    }
+
+    /// With an administration at each ingress, and a tenant `ops` that may use it.
+    pub(crate) fn admin(mut self) -> Self {
+        self.sections.push_str(ADMIN);
+        self.tenants.push("{ name: ops, role: admin, keys: [ \"env:E2E_KEY_ADMIN\" ] }".into());
         self
     }
 
