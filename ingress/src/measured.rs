@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use shared::config::Limits;
 use shared::domain::Operation;
 use shared::error::Failure;
-use shared::identity::{Caller, Directory};
+use shared::identity::{Caller, Directory, LiveDirectory};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub struct Door {
 impl Door {
     pub fn new(directory: Directory, key: &str) -> Self {
         let bearer = HeaderValue::try_from(format!("Bearer {key}")).expect("a key is visible ASCII");
-        Self { auth: Auth::new(directory, None), headers: HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]) }
+        Self { auth: Auth::new(Arc::new(LiveDirectory::fixed(directory)), None), headers: HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]) }
     }
 
     /// Who is calling.

@@ -17,7 +17,7 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(5);
 
 /// A store that is empty is known to be so after this long.
-const WAIT_FIRST: Duration = Duration::from_millis(500);
+const WAIT_FIRST: Duration = Duration::from_millis(100);
 
 /// How long the store may be silent before a process should not be asked any more: what it holds may be outdated.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
