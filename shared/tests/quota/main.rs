@@ -49,17 +49,21 @@ async fn a_million_random_operations_in_memory_agree_with_the_oracle() {
 
 #[tokio::test]
 async fn random_operations_in_redis_agree_with_the_oracle() {
-    random_in_redis(10_000).await;
+    let server = RedisServer::start().await;
+    random_in_redis(&server, SEED, 10_000).await;
 }
 
 #[tokio::test]
 #[ignore = "takes some minutes"]
 async fn a_million_random_operations_in_redis_agree_with_the_oracle() {
-    random_in_redis(MILLION).await;
+    const RUNS: u64 = 8;
+    let server = RedisServer::start().await;
+    let runs = (SEED..SEED + RUNS).map(|seed| random_in_redis(&server, seed, MILLION / 8));
+    futures::future::join_all(runs).await;
 }
 
-async fn random_in_redis(operations: usize) {
-    let (server, clock) = (RedisServer::start().await, TestClock::default());
-    let ledger = connected(&server, Some(&clock)).await;
-    suite::random::run(&ledger, &clock, SEED, operations).await;
+async fn random_in_redis(server: &RedisServer, seed: u64, operations: usize) {
+    let clock = TestClock::default();
+    let ledger = connected(server, Some(&clock)).await;
+    suite::random::run(&ledger, &clock, seed, operations).await;
 }
