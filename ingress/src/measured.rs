@@ -37,7 +37,10 @@ pub struct Door {
 impl Door {
     pub fn new(directory: Directory, key: &str) -> Self {
         let bearer = HeaderValue::try_from(format!("Bearer {key}")).expect("a key is visible ASCII");
-        Self { auth: Auth::new(Arc::new(LiveDirectory::fixed(directory)), None), headers: HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]) }
+        Self {
+            auth: Auth::new(Arc::new(LiveDirectory::fixed(directory)), None),
+            headers: HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]),
+        }
     }
 
     /// Who is calling.

@@ -24,6 +24,8 @@ pub enum Contender {
 }
 
 const MEMORY: Contender = Contender::Tidemill(tidemill::Layout::Memory);
+const LIMITS: Contender = Contender::Tidemill(tidemill::Layout::Limited);
+const REDIS: Contender = Contender::Tidemill(tidemill::Layout::LimitedByRedis);
 const JETSTREAM: Contender = Contender::Tidemill(tidemill::Layout::JetStream);
 const APART: Contender = Contender::Tidemill(tidemill::Layout::Apart);
 const VLLM_ROUTER: Contender = Contender::Peer(&peer::VLLM_ROUTER);
@@ -37,8 +39,8 @@ const RELAY_JETSTREAM: Contender = Contender::Relay(relay::Relay::JetStream);
 pub const GATEWAYS: [Contender; 8] = [Contender::Direct, MEMORY, JETSTREAM, APART, VLLM_ROUTER, SGLANG_ROUTER, LITELLM, PORTKEY];
 
 /// All of them, in the order of the tables.
-pub const ALL: [Contender; 10] =
-    [Contender::Direct, RELAY, RELAY_JETSTREAM, MEMORY, JETSTREAM, APART, VLLM_ROUTER, SGLANG_ROUTER, LITELLM, PORTKEY];
+pub const ALL: [Contender; 12] =
+    [Contender::Direct, RELAY, RELAY_JETSTREAM, MEMORY, LIMITS, REDIS, JETSTREAM, APART, VLLM_ROUTER, SGLANG_ROUTER, LITELLM, PORTKEY];
 
 /// What all contenders are started with.
 #[derive(Clone, Debug)]

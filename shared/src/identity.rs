@@ -19,7 +19,7 @@ pub use caller::{Caller, Key, Tenant};
 pub use directory::{Change, Directory, Ignored, Source};
 pub use follow::LiveDirectory;
 pub use key::KeyId;
-pub use objects::{Admin, DEFAULT_ROLE, Digest, KeyRecord, Role, Scope, TenantRecord, check_name};
+pub use objects::{Admin, DEFAULT_ROLE, Digest, KeyRecord, Role, Scope, TenantRecord, check_limits, check_name};
 pub use pattern::Pattern;
 pub use pepper::Peppers;
 pub use records::Kind;

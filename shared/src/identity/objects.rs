@@ -115,7 +115,8 @@ impl Role {
     /// # Errors
     /// What is wrong, in words.
     pub fn check(&self) -> Result<(), String> {
-        check_name(&self.name)
+        check_name(&self.name).map_err(|why| format!("name: {why}"))?;
+        check_limits(&self.quota)
     }
 }
 
@@ -127,7 +128,7 @@ impl TenantRecord {
         if self.weight == 0 || self.weight > WEIGHT_MAX {
             return Err(format!("weight: from 1 to {WEIGHT_MAX}"));
         }
-        Ok(())
+        check_limits(&self.quota)
     }
 }
 
@@ -142,7 +143,7 @@ impl KeyRecord {
         if self.digests.is_empty() || self.digests.len() > DIGESTS_MAX {
             return Err(format!("digests: from 1 to {DIGESTS_MAX}"));
         }
-        Ok(())
+        check_limits(&self.quota)
     }
 }
 
@@ -153,6 +154,14 @@ impl KeyRecord {
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_sound = (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
     if is_sound { Ok(()) } else { Err(format!("use 1 to {NAME_LEN_MAX} visible ASCII characters, without spaces")) }
+}
+
+/// Limits are counted in integers of a certain size; a burst stands beside its rate.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_limits(quota: &Quota) -> Result<(), String> {
+    quota.check().map_err(|why| format!("limits.{why}"))
 }
 
 const NAME_LEN_MAX: usize = 128;

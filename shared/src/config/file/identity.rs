@@ -25,7 +25,7 @@ impl Reader<'_> {
     pub(super) fn roles(&self, files: Vec<Spanned<Role>>) -> Result<Vec<Role>, ConfigError> {
         let mut names = HashSet::new();
         for file in &files {
-            file.value.check().map_err(|why| self.at(file, format!("roles[].name: {why}")))?;
+            file.value.check().map_err(|why| self.at(file, format!("roles[] `{}`: {why}", file.value.name)))?;
             if !names.insert(file.value.name.clone()) {
                 return Err(self.at(file, format!("roles[].name: `{}` is there twice", file.value.name)));
             }

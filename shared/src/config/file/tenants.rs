@@ -3,7 +3,7 @@
 use super::{Reader, literal_key};
 use crate::config::{ConfigError, Secret, Tenant, TenantKey};
 use crate::domain::{Lane, Operation};
-use crate::identity::{Allowed, DEFAULT_ROLE, Pattern, Role, Scope, check_name};
+use crate::identity::{Allowed, DEFAULT_ROLE, Pattern, Role, Scope, check_limits, check_name};
 use crate::quota::Quota;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
@@ -91,6 +91,7 @@ impl Reader<'_> {
             }
             let name = name.unwrap_or_else(|| (place + 1).to_string());
             check_name(&name).map_err(|why| refused(format!("name: {why}")))?;
+            check_limits(&limits).map_err(refused)?;
             if !names.insert(name.clone()) {
                 return Err(refused(format!("the name `{name}` is there twice")));
             }
