@@ -90,3 +90,14 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Err(error) => error.report(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -23,9 +23,9 @@ const KEY: &str = "TIDEMILL_ADMIN_KEY";
 
 /// Where the administration is.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Admin {
     /// The administration's address. Its key is read from TIDEMILL_ADMIN_KEY.
-    #[arg(long = "admin", value_name = "URL", env = "TIDEMILL_ADMIN_URL", default_value = "http://127.0.0.1:9091")]
+    #[arg(long = "admin", global = true, value_name = "URL", env = "TIDEMILL_ADMIN_URL", default_value = "http://127.0.0.1:9091")]
     url: String,
 }
 
@@ -36,12 +36,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(args: &Args) -> Result<Self, Failed> {
+    pub(crate) fn new(admin: &Admin) -> Result<Self, Failed> {
         let key = std::env::var(KEY).map_err(|_| Failed::refused(format!("set {KEY} to a key whose role has admin rights")))?;
         let connector =
             HttpsConnectorBuilder::new().with_provider_and_native_roots(aws_lc_rs::default_provider()).map_err(Failed::broken)?;
         let pool = Pool::builder(TokioExecutor::new()).build(connector.https_or_http().enable_http1().build());
-        Ok(Self { pool, base: args.url.trim_end_matches('/').to_owned(), key })
+        Ok(Self { pool, base: admin.url.trim_end_matches('/').to_owned(), key })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failed> {

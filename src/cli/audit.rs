@@ -1,6 +1,6 @@
 //! `tidemill audit`: who changed what and, with `--calls`, who called which model when; a line of JSON each.
 
-use super::admin::{self, Client, escape};
+use super::admin::{Admin, Client, escape};
 use super::out::{self, Failed};
 use super::span;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    admin: admin::Args,
+    admin: Admin,
     #[command(subcommand)]
     command: Command,
 }

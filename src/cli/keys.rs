@@ -1,6 +1,6 @@
 //! `tidemill keys`: issues, lists, rotates and blocks keys, at the administration's listener.
 
-use super::admin::{self, Client, escape};
+use super::admin::{Admin, Client, escape};
 use super::out::{self, Failed};
 use super::span;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    admin: admin::Args,
+    admin: Admin,
     /// Print the answers as JSON.
     #[arg(long, global = true)]
     json: bool,
