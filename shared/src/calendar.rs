@@ -1,4 +1,4 @@
-//! core: where UTC days and months begin, in Unix milliseconds.
+//! core: where UTC days and months begin and end, in Unix milliseconds.
 
 pub const DAY_MS: u64 = 86_400_000;
 
@@ -19,6 +19,16 @@ pub const fn month_start(at: u64) -> u64 {
     let month = (5 * day_of_year + 2) / 153;
     let day_of_month = day_of_year - (153 * month + 2) / 5;
     (day - day_of_month) * DAY_MS
+}
+
+/// The first moment after the day of `at`.
+pub const fn day_end(at: u64) -> u64 {
+    day_start(at) + DAY_MS
+}
+
+/// The first moment after the month of `at`: no month has more than 31 days, and none fewer than 28.
+pub const fn month_end(at: u64) -> u64 {
+    month_start(month_start(at) + 31 * DAY_MS)
 }
 
 #[cfg(test)]
@@ -50,5 +60,45 @@ mod tests {
     #[test]
     fn a_day_begins_at_midnight() {
         assert_eq!((day_start(0), day_start(DAY_MS - 1), day_start(DAY_MS + 5)), (0, 0, DAY_MS));
+    }
+
+    /// 00:00 of the first days of months, as `date -u +%s` tells them.
+    const MONTHS: [(u64, u64); 8] = [
+        (0, 2_678_400),
+        (1_706_745_600, 1_709_251_200),           // 2024-02, a leap year's
+        (1_738_368_000, 1_740_787_200),           // 2025-02
+        (1_764_547_200, 1_767_225_600),           // 2025-12
+        (1_793_491_200, 1_796_083_200),           // 2026-11
+        (4_105_123_200, 4_107_542_400),           // 2100-02, no leap year's
+        (951_782_400 - 86_400 * 28, 951_868_800), // 2000-02
+        (1_711_929_600, 1_714_521_600),           // 2024-04
+    ];
+
+    #[test]
+    fn a_month_ends_where_the_next_begins() {
+        for (first, next) in MONTHS {
+            assert_eq!(month_end(first * 1_000), next * 1_000, "{first}");
+            assert_eq!(month_end(next * 1_000 - 1), next * 1_000, "{first}");
+            assert!(month_end(next * 1_000) > next * 1_000);
+        }
+    }
+
+    #[test]
+    fn a_day_ends_at_midnight() {
+        assert_eq!(day_end(0), DAY_MS);
+        assert_eq!(day_end(DAY_MS - 1), DAY_MS);
+        assert_eq!(day_end(DAY_MS), 2 * DAY_MS);
+    }
+
+    #[test]
+    fn months_follow_one_another_for_two_centuries() {
+        let mut at = 0;
+        for _ in 0..2_400 {
+            let next = month_end(at);
+            let days = (next - at) / DAY_MS;
+            assert!((28..=31).contains(&days), "{at}");
+            at = next;
+        }
+        assert_eq!(at / 1_000, 6_311_433_600, "2170-01-01");
     }
 }

@@ -2,7 +2,7 @@
 
 mod tally;
 
-pub use tally::{COUNTED_MAX, RECENT_MS, Spent, Sum, Totals};
+pub use tally::{Spent, Sum, Totals};
 
 use crate::broker::{Broker, BrokerError, Feed, Journal, Since};
 use crate::calendar;

@@ -6,7 +6,6 @@
 mod account;
 mod bucket;
 mod budget;
-mod calendar;
 mod leases;
 mod recent;
 mod seed;

@@ -2,14 +2,9 @@
 
 use crate::calendar::{day_start, month_start};
 use crate::domain::RequestId;
+use crate::quota::{COUNTED_MAX, RECENT_MS};
 use crate::wire::Call;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How far back the sum names the calls it has counted: longer than their ends are under way to whoever else counts.
-pub const RECENT_MS: u64 = 120_000;
-
-/// The most calls it names; where there were more it reaches less far back, and says so.
-pub const COUNTED_MAX: usize = 4_096;
 
 /// Keys of one tenant that are told apart; the tenant's own totals are right whatever their number.
 const KEYS_MAX: usize = 16_384;

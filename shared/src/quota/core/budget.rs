@@ -3,8 +3,8 @@
 //! What is settled and what open reservations hold are kept apart: a new period begins with nothing settled and with
 //! everything held, so it needs no word from the usage log.
 
-use super::calendar::{day_end, month_end};
 use super::{No, Wait};
+use crate::calendar::{day_end, month_end};
 use crate::quota::{Amount, Quota, Reason, Totals};
 
 #[derive(Clone, Copy, Debug, Default)]

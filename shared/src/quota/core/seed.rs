@@ -4,10 +4,10 @@
 //! counted lately: what is settled here and not among them is added, what is open here and among them is no longer held.
 
 use super::account::Account;
-use super::calendar::day_end;
 use super::leases::Leases;
 use super::recent::Entry;
 use super::tenant::Tenant;
+use crate::calendar::day_end;
 use crate::domain::RequestId;
 use crate::quota::{Amount, COUNTED_MAX, Seed, Seeded, Totals};
 use foldhash::HashMap;
