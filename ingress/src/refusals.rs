@@ -127,7 +127,7 @@ pub(crate) fn failure(refusal: &Refusal) -> Failure {
             let message = format!("The request alone is larger than {whose} limit {reason}: ask for less in one call");
             Failure::new(Code::OverLimit, message)
         }
-        (budget, Some(_)) if budget.is_budget() => Failure::new(
+        _ if refusal.is_exhausted() => Failure::new(
             Code::BudgetExhausted,
             format!("What is left of {whose} budget {reason} does not cover this: it is renewed when its period ends"),
         ),
