@@ -1,17 +1,17 @@
-//! edge: `POST /v1/chat/completions` and `/v1/completions`: the road of one request, from its bytes to its answer.
+//! edge: `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`: the road of one request, from its bytes to its
+//! answer.
 
 use crate::answer::{self, Reply};
-use crate::check;
-use crate::entry;
+use crate::compose::{Composed, Order, compose};
+use crate::entry::{self, Entered};
 use crate::exchange::{Arrival, Exchange};
 use crate::gate::Gate;
 use crate::road::Letter;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use shared::domain::{Operation, estimate_tokens};
+use shared::domain::Operation;
 use shared::error::Failure;
-use shared::wire::Envelope;
 use std::sync::Arc;
 
 pub(crate) async fn chat(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
@@ -20,6 +20,10 @@ pub(crate) async fn chat(State(gate): State<Arc<Gate>>, Extension(arrival): Exte
 
 pub(crate) async fn completions(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     serve(&gate, Operation::Completions, arrival, request).await
+}
+
+pub(crate) async fn embeddings(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    serve(&gate, Operation::Embeddings, arrival, request).await
 }
 
 async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -> Response {
@@ -32,21 +36,13 @@ async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -
 
 /// Identify, check, route, put into an envelope, publish, wait. The body stays the caller's bytes all the way.
 async fn travel(gate: &Gate, op: Operation, request: Request, exchange: &mut Exchange) -> Result<Reply, Failure> {
-    let entered = entry::enter(gate, request, exchange).await?;
-    let view = check::generation(op, &entered.body, &gate.config.limits)?;
-    let (model, name) = gate.model(&entered.caller, &view.model, op)?;
-    exchange.address(name, view.stream);
+    let Entered { caller, traceparent, deadline, body } = entry::enter(gate, request, exchange).await?;
+    let order = Order { id: exchange.id(), op, caller: &caller, traceparent, body };
+    let Composed { model, name, envelope, body } = compose(gate, order)?;
+    let stream = envelope.stream;
+    exchange.address(name, stream);
 
-    let envelope = Envelope {
-        tokens_in: estimate_tokens(entered.body.len()),
-        tokens_out: view.tokens_out,
-        bytes: check::bytes(&entered.body),
-        stream: view.stream,
-        model_at: Some(view.model_at),
-        ..gate.envelope(op, model, &entered, exchange)
-    };
-    let account = gate.account(&entered.caller);
-    let letter = Letter { envelope, body: entered.body, deadline: entered.deadline, account };
-    let ticket = gate.road.send(&model.token, letter).await?;
-    answer::wait(ticket, view.stream).await
+    let letter = Letter { envelope, body, deadline, account: gate.account(&caller) };
+    let ticket = gate.road.send(&model, letter).await?;
+    answer::wait(ticket, stream).await
 }

@@ -2,7 +2,7 @@
 
 use crate::admission::Admission;
 use crate::auth::Auth;
-use crate::entry::Entered;
+use crate::compose::Order;
 use crate::exchange::{Arrival, Exchange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -64,11 +64,12 @@ impl Gate {
     }
 
     /// An envelope with all that does not depend on the body's content. `remaining_ms` is filled in at every publish.
-    pub(crate) fn envelope(&self, op: Operation, model: &Model, entered: &Entered, exchange: &Exchange) -> Envelope {
+    pub(crate) fn envelope(&self, order: Order<'_>, model: &Model) -> Envelope {
+        let Order { id, op, caller, traceparent, .. } = order;
         Envelope {
-            id: exchange.id(),
-            tenant: entered.caller.tenant.name.as_ref().into(),
-            key: entered.caller.key.as_ref().map(|key| key.id.as_ref().into()),
+            id,
+            tenant: caller.tenant.name.as_ref().into(),
+            key: caller.key.as_ref().map(|key| key.id.as_ref().into()),
             model: model.name.as_str().into(),
             lane: Lane::Interactive,
             op,
@@ -84,8 +85,9 @@ impl Gate {
             encoding: Encoding::Float,
             model_at: None,
             params: "".into(),
-            traceparent: entered.traceparent.clone(),
+            traceparent,
             claim: None,
+            job: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! HTTP in, envelope out, answer back.
 //!
 //! Read `chat.rs` first: one request's road from its bytes to its answer. Then, in call order:
-//! `entry.rs` (who is calling, may they, the body), `check/` (is the body sound), `road.rs` (out to the lane, back from
+//! `entry.rs` (who is calling, may they, the body), `compose.rs` with `check/` (is the body sound, for which model), `road.rs` (out to the lane, back from
 //! the inbox) with `table.rs` and `pending.rs` (what is waited for, and when it is lost), `answer.rs` (back to the caller). `admin.rs` is another
 //! listener's: who may call at all, who changed that, and what was used.
 
@@ -14,7 +14,7 @@ mod body;
 mod chat;
 mod check;
 mod claim;
-mod embeddings;
+mod compose;
 mod entry;
 mod exchange;
 mod gate;

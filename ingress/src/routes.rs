@@ -3,7 +3,7 @@
 use crate::exchange::Arrival;
 use crate::gate::Gate;
 use crate::headers;
-use crate::{chat, embeddings, models, probes};
+use crate::{chat, models, probes};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -18,7 +18,7 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(chat::completions))
-        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/embeddings", post(chat::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/livez", get(probes::livez))

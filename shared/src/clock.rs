@@ -59,6 +59,11 @@ pub fn instant(at: Time) -> tokio::time::Instant {
     origin() + Duration::from_micros(at.0)
 }
 
+/// The wall clock, in whole milliseconds since 1970: for the times of a record.
+pub fn unix_ms() -> u64 {
+    u64::try_from(unix().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The wall clock, in whole seconds since 1970: for `created` fields, and for what expires at a date that people chose.
 pub fn unix_seconds() -> u64 {
     unix().as_secs()

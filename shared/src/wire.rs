@@ -5,7 +5,7 @@ mod frame;
 mod messages;
 mod usage;
 
-pub use envelope::{Claim, Encoding, Envelope};
+pub use envelope::{Claim, Encoding, Envelope, JobRef};
 pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
 pub use messages::{
     BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, ModelCredit, Passed, RefuseReason, Reply, ReplyHead,

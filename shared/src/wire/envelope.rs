@@ -1,6 +1,6 @@
 //! core: the envelope: one request on the lanes. The head is this struct; the body of its part is the user's JSON.
 
-use crate::domain::{Lane, NodeId, Operation, RequestId};
+use crate::domain::{Lane, NodeId, Operation, RequestId, Token};
 use serde::{Deserialize, Serialize};
 
 /// One request, as the ingress publishes it and the worker unpacks it. The scheduler reads it and never changes it.
@@ -51,6 +51,25 @@ pub struct Envelope {
     pub traceparent: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+    /// Deferred lanes: what its outcome is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Box<JobRef>>,
+}
+
+/// Which job a deferred request is, or which line of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JobRef {
+    pub job: Token,
+    /// The segment of a batch; 0 for a single job.
+    pub part: u32,
+    /// The line within its segment; 0 for a single job.
+    pub row: u32,
+    /// Whether it is a line of a batch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub line: bool,
+    /// It was in the lane before: ask whether it has an outcome.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 impl Envelope {
@@ -116,6 +135,7 @@ pub(crate) fn sample() -> Envelope {
         params: "\"dimensions\":256".into(),
         traceparent: None,
         claim: None,
+        job: None,
     }
 }
 

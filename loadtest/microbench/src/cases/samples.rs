@@ -78,5 +78,6 @@ fn envelope(n: u64, body: &Bytes) -> Envelope {
         params: "".into(),
         traceparent: None,
         claim: None,
+        job: None,
     }
 }
