@@ -61,8 +61,6 @@ pub struct EngineConfig {
     pub padded: bool,
     /// How long one array call should take at most.
     pub objective: Duration,
-    /// Tenant weights that are not 1.
-    pub weights: std::collections::HashMap<Box<str>, u32>,
     /// Nothing is dispatched before: a new owner first hears what the workers already run.
     pub dispatch_from: Time,
 }
@@ -167,7 +165,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         Self {
             items: HashMap::new(),
-            queue: FairQueue::new(config.weights.clone()),
+            queue: FairQueue::default(),
             fleet: Fleet::default(),
             frames: Frames::default(),
             cancelled: Tombstones::default(),

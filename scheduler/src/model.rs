@@ -54,7 +54,6 @@ pub(crate) struct Office {
     pub(crate) outbox: Outbox,
     pub(crate) acks: Acks,
     pub(crate) metrics: Metrics,
-    pub(crate) weights: std::collections::HashMap<Box<str>, u32>,
     pub(crate) treasury: Treasury,
 }
 
@@ -164,7 +163,6 @@ impl Owner {
             max_tokens: model.batching.max_tokens,
             padded: model.batching.padded,
             objective: Duration::from_millis(model.batching.objective_ms.into()),
-            weights: office.weights.clone(),
             dispatch_from: now + SETTLE,
         };
         Self {
@@ -291,7 +289,8 @@ impl Owner {
             let bytes = part.frame_bytes();
             let waiting = Waiting { envelope: part.head, body: part.body, frame, published, deadline };
             self.waiting.entry(envelope.id).or_insert(waiting);
-            items.push(item(envelope, lane, bytes, deadline));
+            let weight = self.office.treasury.weight(&envelope.tenant);
+            items.push(item(envelope, weight, lane, bytes, deadline));
         }
         Some(Event::Delivered { frame, items })
     }
@@ -411,11 +410,12 @@ impl Owner {
     }
 }
 
-fn item(envelope: Envelope, lane: Lane, bytes: usize, deadline: Time) -> Item {
+fn item(envelope: Envelope, weight: u32, lane: Lane, bytes: usize, deadline: Time) -> Item {
     Item {
         id: envelope.id,
         longest: envelope.longest_tokens(),
         tenant: envelope.tenant.into(),
+        weight,
         key: envelope.key.map(Into::into),
         lane,
         tokens_in: envelope.tokens_in,

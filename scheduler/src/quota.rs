@@ -32,6 +32,13 @@ pub struct Treasury {
     pub ledger: Ledger,
 }
 
+impl Treasury {
+    /// A tenant's share of a contended model, relative to the others', as it is now.
+    pub(crate) fn weight(&self, tenant: &str) -> u32 {
+        self.directory.load().tenant(tenant).map_or(1, |tenant| tenant.record.weight)
+    }
+}
+
 /// What the ledger says of a request, on its way to the engine.
 #[derive(Debug)]
 pub(crate) struct Verdict {

@@ -50,14 +50,12 @@ impl Scheduler {
         id: NodeId,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
-        let weights = config.tenants.iter().filter(|t| t.weight != 1).map(|t| (t.name.as_str().into(), t.weight)).collect();
         let office = Office {
             id: id.clone(),
             outbox: Outbox::new(Arc::clone(&broker)),
             acks: Acks::new(Arc::clone(&broker)),
             metrics: Metrics::new(registry)?,
             broker: Arc::clone(&broker),
-            weights,
             treasury,
         };
         let desk = Arc::new(Desk::new(id.clone()));

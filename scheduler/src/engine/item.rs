@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct Item {
     pub id: RequestId,
     pub tenant: Arc<str>,
+    /// The tenant's share, relative to the others'.
+    pub weight: u32,
     /// The id of the caller's key, which may have limits of its own.
     pub key: Option<Arc<str>>,
     pub lane: Lane,

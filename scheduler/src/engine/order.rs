@@ -4,7 +4,7 @@
 //! Lazy: looking k items ahead costs O((k + tenants) log tenants), however many wait.
 
 use super::item::Shape;
-use super::queue::{LaneQueue, Place, Weights, share};
+use super::queue::{LaneQueue, Place, share};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, btree_map};
 
@@ -30,13 +30,13 @@ struct Ahead<'a> {
 
 impl<'a> Order<'a> {
     /// Tenants whose service is more than `lead` above the least are left out.
-    pub(super) fn of(lane: &'a LaneQueue, weights: &Weights, compat: u64, lead: u64) -> Self {
+    pub(super) fn of(lane: &'a LaneQueue, compat: u64, lead: u64) -> Self {
         let most = lane.backlog.first().map_or(0, |(least, _)| least.saturating_add(lead));
         let tenants = lane.backlog.iter().take_while(|(service, _)| *service <= most).take(TENANTS_MAX);
         let (mut flows, mut turns) = (Vec::new(), Vec::new());
         for (n, (service, tenant)) in tenants.enumerate() {
-            let items = lane.flows.get(tenant).expect("a tenant in the backlog has a flow").waiting.values();
-            flows.push(Ahead { weight: weights.of(tenant), items, passed_over: 0 });
+            let flow = lane.flows.get(tenant).expect("a tenant in the backlog has a flow");
+            flows.push(Ahead { weight: flow.weight, items: flow.waiting.values(), passed_over: 0 });
             turns.push(Reverse((*service, n)));
         }
         Self { compat, flows, turns: turns.into() }

@@ -3,9 +3,10 @@
 //! The tenant rule is VTC ("Fairness in Serving Large Language Models", OSDI'24): serve the backlogged tenant with the
 //! least service per weight; lift a tenant that comes back to the level of those who stayed, so that absence saves
 //! nothing up. Charged at dispatch by estimate, settled by the backend's count. The service gap between two backlogged
-//! tenants stays within two of the largest items.
+//! tenants stays within two of the largest items. A weight comes with each item, as it is when the item comes: a changed one counts
+//! from the tenant's next item on.
 
-use super::item::{Entry, Shape};
+use super::item::{Entry, Item, Shape};
 use super::order::Order;
 use foldhash::HashMap;
 use shared::clock::Time;
@@ -25,6 +26,8 @@ pub(super) type Place = (Time, u64, RequestId);
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     service: u64,
+    /// As of the item that came last.
+    pub(super) weight: u32,
     pub(super) waiting: BTreeMap<Place, Shape>,
 }
 
@@ -38,18 +41,13 @@ pub(super) struct LaneQueue {
     arrivals: BTreeMap<u64, Time>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct FairQueue {
     lanes: [LaneQueue; Lane::ALL.len()],
-    weights: Weights,
     tokens: u64,
 }
 
 impl FairQueue {
-    pub(super) fn new(weights: std::collections::HashMap<Box<str>, u32>) -> Self {
-        Self { lanes: Default::default(), weights: Weights(weights), tokens: 0 }
-    }
-
     pub(super) fn len(&self, lane: Lane) -> usize {
         self.lanes[lane.index()].arrivals.len()
     }
@@ -65,7 +63,7 @@ impl FairQueue {
 
     pub(super) fn push(&mut self, entry: &Entry) {
         let lane = &mut self.lanes[entry.item.lane.index()];
-        lane.push(&entry.item.tenant, place(entry), entry.item.shape());
+        lane.push(&entry.item, place(entry));
         lane.arrivals.insert(entry.order, entry.arrived);
         self.tokens += u64::from(entry.item.tokens());
     }
@@ -86,13 +84,11 @@ impl FairQueue {
     }
 
     pub(super) fn charge(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
-        let share = self.weights.share(tenant, cost);
-        self.lanes[lane.index()].shift(tenant, |service| service.saturating_add(share));
+        self.lanes[lane.index()].shift(tenant, |flow| flow.service.saturating_add(share(flow.weight, cost)));
     }
 
     pub(super) fn refund(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
-        let share = self.weights.share(tenant, cost);
-        self.lanes[lane.index()].shift(tenant, |service| service.saturating_sub(share));
+        self.lanes[lane.index()].shift(tenant, |flow| flow.service.saturating_sub(share(flow.weight, cost)));
     }
 
     /// Replaces the estimate that was charged by what it came to.
@@ -113,7 +109,7 @@ impl FairQueue {
     /// `lead` tokens of service ahead of one who waits in their lane are left out.
     pub(super) fn in_order(&self, compat: u64, lead: u64) -> impl Iterator<Item = &Shape> {
         let lead = lead.saturating_mul(SCALE);
-        self.lanes.iter().flat_map(move |lane| Order::of(lane, &self.weights, compat, lead))
+        self.lanes.iter().flat_map(move |lane| Order::of(lane, compat, lead))
     }
 
     /// The most urgent lane in which something waits, and when the first and the last of it came.
@@ -131,23 +127,9 @@ impl FairQueue {
     }
 }
 
-/// Tenant weights that are not 1.
-#[derive(Debug)]
-pub(super) struct Weights(std::collections::HashMap<Box<str>, u32>);
-
-impl Weights {
-    pub(super) fn of(&self, tenant: &str) -> u32 {
-        self.0.get(tenant).copied().unwrap_or(1).max(1)
-    }
-
-    fn share(&self, tenant: &str, cost: u64) -> u64 {
-        share(self.of(tenant), cost)
-    }
-}
-
 /// What serving `cost` adds to the service of a tenant of `weight`.
 pub(super) fn share(weight: u32, cost: u64) -> u64 {
-    cost.saturating_mul(SCALE) / u64::from(weight)
+    cost.saturating_mul(SCALE) / u64::from(weight.max(1))
 }
 
 fn place(entry: &Entry) -> Place {
@@ -160,7 +142,8 @@ impl LaneQueue {
         self.flows.get(tenant)?.waiting.values().next()
     }
 
-    fn push(&mut self, tenant: &Arc<str>, place: Place, shape: Shape) {
+    fn push(&mut self, item: &Item, place: Place) {
+        let tenant = &item.tenant;
         if self.flows.len() >= FLOWS_KEPT && !self.flows.contains_key(tenant) {
             let floor = self.floor;
             self.flows.retain(|_, flow| !flow.waiting.is_empty() || flow.service > floor);
@@ -171,7 +154,8 @@ impl LaneQueue {
             flow.service = flow.service.max(floor);
             self.backlog.insert((flow.service, Arc::clone(tenant)));
         }
-        flow.waiting.insert(place, shape);
+        flow.weight = item.weight;
+        flow.waiting.insert(place, item.shape());
     }
 
     fn remove(&mut self, tenant: &Arc<str>, place: &Place) {
@@ -182,10 +166,10 @@ impl LaneQueue {
         }
     }
 
-    fn shift(&mut self, tenant: &Arc<str>, change: impl Fn(u64) -> u64) {
+    fn shift(&mut self, tenant: &Arc<str>, change: impl Fn(&Flow) -> u64) {
         let Some(flow) = self.flows.get_mut(tenant) else { return };
         let before = flow.service;
-        flow.service = change(before);
+        flow.service = change(flow);
         if !flow.waiting.is_empty() {
             self.backlog.remove(&(before, Arc::clone(tenant)));
             self.backlog.insert((flow.service, Arc::clone(tenant)));
@@ -195,7 +179,7 @@ impl LaneQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::item::{Item, State};
+    use super::super::item::State;
     use super::*;
     use crate::engine::FrameKey;
     use shared::domain::NodeId;
@@ -204,6 +188,7 @@ mod tests {
         let item = Item {
             id: RequestId(uuid::Uuid::from_u128(u128::from(n))),
             tenant: tenant.into(),
+            weight: 1,
             key: None,
             lane,
             tokens_in: 10,
@@ -228,8 +213,13 @@ mod tests {
         order
     }
 
-    fn queue_of(entries: &[Entry], weights: &[(&str, u32)]) -> FairQueue {
-        let mut queue = FairQueue::new(weights.iter().map(|(t, w)| ((*t).into(), *w)).collect());
+    fn weighing(weight: u32, mut entry: Entry) -> Entry {
+        entry.item.weight = weight;
+        entry
+    }
+
+    fn queue_of(entries: &[Entry]) -> FairQueue {
+        let mut queue = FairQueue::default();
         entries.iter().for_each(|e| queue.push(e));
         queue
     }
@@ -238,16 +228,28 @@ mod tests {
     fn a_burst_of_one_tenant_does_not_delay_another() {
         let mut entries: Vec<_> = (0..10).map(|n| entry(n, "loud", Lane::Interactive, 100)).collect();
         entries.push(entry(10, "quiet", Lane::Interactive, 100));
-        let order = serve_all(&mut queue_of(&entries, &[]), &entries);
+        let order = serve_all(&mut queue_of(&entries), &entries);
         assert!(order.iter().position(|n| *n == 10).unwrap() <= 1, "{order:?}");
     }
 
     #[test]
     fn service_follows_weights() {
         let mut entries: Vec<_> = (0..30).map(|n| entry(n, "a", Lane::Interactive, 100)).collect();
-        entries.extend((30..60).map(|n| entry(n, "b", Lane::Interactive, 100)));
-        let order = serve_all(&mut queue_of(&entries, &[("b", 3)]), &entries);
+        entries.extend((30..60).map(|n| weighing(3, entry(n, "b", Lane::Interactive, 100))));
+        let order = serve_all(&mut queue_of(&entries), &entries);
         let of_b = order[..20].iter().filter(|n| **n >= 30).count();
+        assert!((14..=16).contains(&of_b), "{of_b} of the first 20");
+    }
+
+    #[test]
+    fn a_changed_weight_counts_from_the_next_item_on() {
+        let mut entries: Vec<_> = (0..40).map(|n| entry(n, "a", Lane::Interactive, 100)).collect();
+        entries.extend((40..80).map(|n| entry(n, "b", Lane::Interactive, 100)));
+        let mut queue = queue_of(&entries);
+        entries.push(weighing(3, entry(80, "b", Lane::Interactive, 100)));
+        queue.push(&entries[80]);
+        let order = serve_all(&mut queue, &entries);
+        let of_b = order[..20].iter().filter(|n| **n >= 40).count();
         assert!((14..=16).contains(&of_b), "{of_b} of the first 20");
     }
 
@@ -259,13 +261,13 @@ mod tests {
             entry(3, "a", Lane::Interactive, 50),
             entry(4, "a", Lane::Async, 10),
         ];
-        assert_eq!(serve_all(&mut queue_of(&entries, &[]), &entries), [3, 2, 4, 1]);
+        assert_eq!(serve_all(&mut queue_of(&entries), &entries), [3, 2, 4, 1]);
     }
 
     #[test]
     fn absence_saves_nothing_up() {
         let mut entries: Vec<_> = (0..20).map(|n| entry(n, "busy", Lane::Interactive, 100)).collect();
-        let mut queue = queue_of(&entries, &[]);
+        let mut queue = queue_of(&entries);
         for entry in &entries[..10] {
             queue.serve(entry, 10);
         }
@@ -279,9 +281,9 @@ mod tests {
     #[test]
     fn looking_ahead_sees_what_serving_would_serve() {
         let mut entries: Vec<_> = (0..10).map(|n| entry(n, "a", Lane::Interactive, 100)).collect();
-        entries.extend((10..20).map(|n| entry(n, "b", Lane::Interactive, 100)));
+        entries.extend((10..20).map(|n| weighing(3, entry(n, "b", Lane::Interactive, 100))));
         entries.extend((20..25).map(|n| entry(n, "a", Lane::Bulk, 100)));
-        let mut queue = queue_of(&entries, &[("b", 3)]);
+        let mut queue = queue_of(&entries);
         let ahead: Vec<u128> = queue.in_order(0, u64::MAX).map(|shape| shape.id.0.as_u128()).collect();
         assert_eq!(ahead, serve_all(&mut queue, &entries));
     }
@@ -289,7 +291,7 @@ mod tests {
     #[test]
     fn who_is_more_than_the_lead_ahead_is_not_seen() {
         let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
-        let mut queue = queue_of(&entries, &[]);
+        let mut queue = queue_of(&entries);
         queue.charge(Lane::Interactive, &"b".into(), 500);
         assert_eq!([499, 500].map(|lead| queue.in_order(0, lead).count()), [1, 2]);
     }
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn a_refund_gives_the_turn_back() {
         let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
-        let mut queue = queue_of(&entries, &[]);
+        let mut queue = queue_of(&entries);
         let first = queue.peek().unwrap().id;
         let entry = entries.iter().find(|e| e.item.id == first).unwrap();
         queue.serve(entry, 10);

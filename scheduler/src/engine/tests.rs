@@ -29,6 +29,7 @@ fn item(n: u64) -> Item {
     Item {
         id: id(n),
         tenant: "t".into(),
+        weight: 1,
         key: None,
         lane: Lane::Interactive,
         tokens_in: 10,
@@ -67,8 +68,8 @@ fn accepted(worker: &str, batch: BatchId) -> Event {
 
 impl Rig {
     fn without_workers(kind: ModelKind) -> Self {
-        let (weights, dispatch_from) = (Default::default(), Time::ZERO);
-        let config = EngineConfig { kind, max_items: 4, max_tokens: 100, padded: false, objective: 200 * MS, weights, dispatch_from };
+        let (objective, dispatch_from) = (200 * MS, Time::ZERO);
+        let config = EngineConfig { kind, max_items: 4, max_tokens: 100, padded: false, objective, dispatch_from };
         let mut rig = Self { engine: Engine::new(config), now: Time::from_millis(10_000), frames: 0 };
         rig.step([Event::IngressSeen(node("ingress"))]);
         rig

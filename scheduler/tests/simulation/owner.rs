@@ -40,6 +40,7 @@ pub(crate) struct Owner {
     /// What the loop keeps of each waiting request, and the frame it came in.
     bytes: BTreeMap<RequestId, (Request, FrameKey)>,
     tokens: BTreeSet<FrameKey>,
+    weights: Vec<u32>,
     position: (u64, u64),
     delivered: (u64, u64),
     /// A pull found no room.
@@ -150,9 +151,8 @@ impl World {
 
 impl Owner {
     pub(crate) fn new(plan: &Plan, now: Time, revision: u64, position: (u64, u64)) -> Self {
-        let weights = plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n).into(), *weight)).collect();
         let Plan { kind, max_items, max_tokens, padded, objective, .. } = *plan;
-        let config = EngineConfig { kind, max_items, max_tokens, padded, objective, weights, dispatch_from: now + SETTLE };
+        let config = EngineConfig { kind, max_items, max_tokens, padded, objective, dispatch_from: now + SETTLE };
         Self {
             audit: Audit::new(Rules::of(plan, config.dispatch_from)),
             engine: Engine::new(config),
@@ -160,6 +160,7 @@ impl Owner {
             since: now,
             bytes: BTreeMap::new(),
             tokens: BTreeSet::new(),
+            weights: plan.weights.clone(),
             position,
             delivered: (0, 0),
             starved: false,
@@ -201,7 +202,7 @@ impl Owner {
         for request in &requests {
             self.bytes.entry(request.id).or_insert_with(|| (Rc::clone(request), key));
         }
-        Event::Delivered { frame: key, items: requests.iter().map(item).collect() }
+        Event::Delivered { frame: key, items: requests.iter().map(|request| item(request, self.weights[request.tenant])).collect() }
     }
 
     /// What goes to the worker: each request, and with a deferred one its frame's ack token.
@@ -229,10 +230,11 @@ pub(crate) fn tenant(n: usize) -> String {
     format!("tenant-{n}")
 }
 
-fn item(request: &Request) -> Item {
+fn item(request: &Request, weight: u32) -> Item {
     Item {
         id: request.id,
         tenant: tenant(request.tenant).into(),
+        weight,
         key: None,
         lane: request.lane,
         tokens_in: request.tokens_in,

@@ -63,7 +63,6 @@ impl Road {
             max_tokens: u32::MAX,
             padded: false,
             objective: Duration::from_millis(200),
-            weights: Default::default(),
             dispatch_from: Time::ZERO,
         };
         let mut road = Self {
@@ -166,6 +165,7 @@ impl Road {
             id: samples::id(self.requests),
             key: None,
             tenant: Arc::clone(tenant),
+            weight: 1,
             lane: Lane::Interactive,
             tokens_in: 30, // A full batch is within what the engine lets a call hold from the start.
             tokens_out: 0,

@@ -104,8 +104,8 @@ fn node(name: &str) -> NodeId {
 /// Lives it through.
 pub(crate) fn run(setting: Setting) -> Seen {
     let Setting { max_items, max_tokens, padded, objective, .. } = setting;
-    let (weights, objective) = (HashMap::new(), ms(objective));
-    let config = EngineConfig { kind: ModelKind::Array, max_items, max_tokens, padded, objective, weights, dispatch_from: Time::ZERO };
+    let (kind, objective) = (ModelKind::Array, ms(objective));
+    let config = EngineConfig { kind, max_items, max_tokens, padded, objective, dispatch_from: Time::ZERO };
     let mut bench = Bench {
         setting,
         rng: Rng::new(1),
@@ -189,6 +189,7 @@ impl Bench {
             id,
             key: None,
             tenant: "only".into(),
+            weight: 1,
             lane: Lane::Interactive,
             tokens_in: tokens,
             tokens_out: 0,

@@ -5,7 +5,6 @@ use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
 use shared::clock::{self, Time};
 use shared::domain::{BatchId, ExecId, Lane, ModelKind, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemDone, ItemEnd, Running, Usage};
-use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -49,9 +48,8 @@ fn heartbeat(ids: &[RequestId]) -> Event {
 
 impl Rig {
     fn full(padded: bool, tenants: usize) -> Self {
-        let (objective, weights) = (Duration::from_millis(200), HashMap::new());
-        let kind = ModelKind::Array;
-        let config = EngineConfig { kind, max_items: 64, max_tokens: 16_384, padded, objective, weights, dispatch_from: Time::ZERO };
+        let (kind, objective) = (ModelKind::Array, Duration::from_millis(200));
+        let config = EngineConfig { kind, max_items: 64, max_tokens: 16_384, padded, objective, dispatch_from: Time::ZERO };
         let mut rig = Self { engine: Engine::new(config), now: Time::from_millis(1_000), sent: None };
         let items: Vec<Item> = Lengths::Mixed.many(WINDOW).into_iter().zip(0..).map(|(tokens, n)| item(n, tokens, tenants)).collect();
         let frames = (0..).zip(items.chunks(64));
@@ -84,6 +82,7 @@ fn item(n: usize, tokens: u32, tenants: usize) -> Item {
         id: RequestId(Uuid::from_u128(n as u128)),
         key: None,
         tenant: format!("tenant-{}", n % tenants).into(),
+        weight: 1,
         lane: Lane::Interactive,
         tokens_in: tokens,
         tokens_out: 0,
