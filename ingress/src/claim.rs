@@ -4,7 +4,7 @@ use crate::backoff::Backoff;
 use crate::refusal;
 use crate::ticket::deadline_exceeded;
 use bytes::Bytes;
-use shared::broker::{Broker, BrokerError};
+use shared::broker::{Broker, BrokerError, Store};
 use shared::clock::{self, Time};
 use shared::domain::{NodeId, RequestId};
 use shared::error::Failure;
@@ -46,7 +46,7 @@ pub(crate) async fn store(
 async fn put(broker: &dyn Broker, key: &str, body: &Bytes) -> Result<(), BrokerError> {
     let mut backoff = Backoff::new();
     loop {
-        match broker.blob_put(key, body.clone()).await {
+        match broker.blob_put(Store::Claims, key, body.clone()).await {
             Err(BrokerError::Unavailable(_)) => backoff.pause().await,
             ended => return ended,
         }
@@ -57,7 +57,7 @@ impl Drop for BlobGuard {
     fn drop(&mut self) {
         let (broker, key) = (Arc::clone(&self.broker), std::mem::take(&mut self.key));
         task::spawn("blob delete", async move {
-            if let Err(error) = broker.blob_delete(&key).await {
+            if let Err(error) = broker.blob_delete(Store::Claims, &key).await {
                 tracing::debug!(%error, "a large body was left to age away");
             }
         });

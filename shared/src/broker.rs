@@ -1,13 +1,16 @@
 //! core: the broker port, the narrow waist between the roles and what carries their messages.
 //!
 //! Two edges implement it: [`nats`] (JetStream) and [`memory`] (in process). Both pass [`contract`], and a behaviour
-//! that is not in the contract may not be relied on. The deferred lanes' results join the port with their first users.
+//! that is not in the contract may not be relied on.
 
 #[doc(hidden)]
 pub mod contract;
+mod kept;
 pub mod limits;
 pub mod memory;
 pub mod nats;
+
+pub use self::kept::{Bucket, Entry, Feed, HISTORY, Journal, LEASE_TTL, Record, Since, Store, Topic};
 
 use crate::domain::{Lane, NodeId, Token};
 use crate::task;
@@ -75,62 +78,6 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
-/// What a record bucket is for; each has its own lifetime rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bucket {
-    /// Entries vanish [`LEASE_TTL`] after their last write.
-    Leases,
-    /// Tenants, roles and keys. They stay until deleted, can be followed, and the last [`HISTORY`] writes of each are kept.
-    Identity,
-}
-
-/// Writes of one record that are kept where a bucket keeps any: what an operator may look back on.
-pub const HISTORY: usize = 16;
-
-/// An append-only log, in order, of bounded size and age: the oldest goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Journal {
-    /// What each model call used: the truth of money. Its topics are tenants.
-    Usage,
-    /// What was changed by whom. Nobody can delete from it.
-    Audit,
-}
-
-/// What can be read in order, from the past on into what is still to come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Feed {
-    /// The present state of each record, then every write and deletion. Only of a bucket whose records stay.
-    Records(Bucket),
-    /// The entries of one topic, or of all.
-    Journal(Journal, Option<Token>),
-}
-
-/// Where to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    Start,
-    /// With what was stored at this time or later, as time since 1970. Journals only.
-    Time(Duration),
-}
-
-/// One entry of a feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The record's key, or the entry's topic.
-    pub key: Box<str>,
-    /// `None`: the record was deleted.
-    pub value: Option<Bytes>,
-    /// Position in the journal, or the record's revision. Grows from entry to entry.
-    pub sequence: u64,
-    /// When it was stored, by the broker's clock, since 1970.
-    pub stored: Duration,
-    /// Whether another was behind it when it was sent.
-    pub more: bool,
-}
-
-/// How long a lease outlives its last renewal.
-pub const LEASE_TTL: Duration = Duration::from_secs(3);
-
 /// How long an unrenewed interactive delivery stays with its taker before it is handed out again.
 pub const ACK_WAIT_INTERACTIVE: Duration = Duration::from_secs(3);
 
@@ -139,13 +86,6 @@ pub const ACK_WAIT_DEFERRED: Duration = Duration::from_secs(15);
 
 pub const fn ack_wait(lane: Lane) -> Duration {
     if lane.is_deferred() { ACK_WAIT_DEFERRED } else { ACK_WAIT_INTERACTIVE }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub value: Bytes,
-    /// Grows with every write to the bucket: a fencing token as well as a compare-and-set guard.
-    pub revision: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -195,6 +135,10 @@ pub trait Broker: Send + Sync + 'static {
     /// Gives a delivery back, to be handed out again after `delay`.
     async fn nak(&self, token: &AckToken, delay: Duration) -> Result<(), BrokerError>;
 
+    /// Whether the lane still stores that frame: it was not acked, did not grow too old, and its stream was not made anew.
+    /// Costs about what a delivery of the frame costs.
+    async fn holds(&self, lane: Lane, epoch: u64, sequence: u64) -> Result<bool, BrokerError>;
+
     /// Sends a frame to whoever listens at `to` now. Lossy: no listener, no error. In order between one sender and one listener.
     async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError>;
 
@@ -231,22 +175,33 @@ pub trait Broker: Send + Sync + 'static {
     /// Reads the latest write, from its leader: what was written is read.
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError>;
 
-    /// Adds an entry to a journal, under a topic. The same `message_id` within two minutes is stored once. Returns its position.
+    /// Adds an entry to a journal, under a topic of as many levels as the journal's topics have. The same `message_id`
+    /// within two minutes is stored once. Returns its position.
     ///
     /// # Errors
-    /// `TooLarge`, or `Unavailable` after at most 5 s (then append again with the same id).
-    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError>;
+    /// `TooLarge`; `Full` where nothing makes room by itself; `Unavailable` after at most 5 s (then append again with the
+    /// same id).
+    async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError>;
+
+    /// Removes the entries of a topic and of all below it. Erasing nothing is no error.
+    ///
+    /// # Errors
+    /// `Unfit` for any journal but [`Journal::Results`].
+    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError>;
 
     /// Begins to read a feed.
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError>;
 
-    /// Stores a blob under a new key. It is deleted by its user, or by age (2 h).
-    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError>;
+    /// Stores a blob under a new key (tokens joined by dots), to be read whole.
+    ///
+    /// # Errors
+    /// `Full` when the store is.
+    async fn blob_put(&self, store: Store, key: &str, blob: Bytes) -> Result<(), BrokerError>;
 
-    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError>;
+    async fn blob_get(&self, store: Store, key: &str) -> Result<Option<Bytes>, BrokerError>;
 
     /// Deleting what is not there is not an error.
-    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError>;
+    async fn blob_delete(&self, store: Store, key: &str) -> Result<(), BrokerError>;
 
     /// Whether the broker is reachable at this moment.
     fn is_connected(&self) -> bool;

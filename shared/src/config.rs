@@ -16,6 +16,7 @@ pub use redis::Redis;
 pub use secret::Secret;
 pub use tls::{ClientAuth, ClientTls, ServerTls};
 
+use crate::broker::limits::Limits as BrokerLimits;
 use crate::domain::{ModelKind, Token};
 use crate::identity::Role;
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ pub struct Admin {
 }
 
 /// The NATS servers between the roles.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Nats {
     /// One server or several of a cluster: `nats://A:4222,nats://B:4222`. May hold credentials: see [`without_credentials`].
     #[serde(serialize_with = "hidden")]
@@ -65,6 +66,39 @@ pub struct Nats {
     /// With it, a server that does not speak TLS is refused. Absent: TLS where the server or a `tls://` address wants it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    pub max_bytes: StreamBytes,
+}
+
+/// What the largest streams may hold, in bytes. JetStream reserves as much, so a small disk wants less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamBytes {
+    /// Outcomes of deferred work that nobody has collected yet.
+    pub results: usize,
+    /// Uploaded and written files.
+    pub files: usize,
+}
+
+impl StreamBytes {
+    /// Below it a stream would be full with a single batch's work under way.
+    const MIN: usize = 64 * 1024 * 1024;
+
+    /// Whether this can work.
+    ///
+    /// # Errors
+    /// A sentence that begins with the key's name.
+    fn check(self) -> Result<(), String> {
+        let named = [("results", self.results), ("files", self.files)];
+        let short = named.into_iter().find(|(_, bytes)| *bytes < Self::MIN);
+        short.map_or(Ok(()), |(key, _)| Err(format!("{key}: at least {} (64 MiB)", Self::MIN)))
+    }
+}
+
+impl Default for StreamBytes {
+    fn default() -> Self {
+        let limits = BrokerLimits::default();
+        Self { results: limits.results_bytes_max, files: limits.files_bytes_max }
+    }
 }
 
 /// Server addresses without what stands before an `@`: the form in which they may be shown.

@@ -30,7 +30,7 @@ const SKEW: Duration = Duration::from_secs(60);
 pub async fn sum(broker: &dyn Broker, tenant: &str, now: Duration) -> Result<Sum, BrokerError> {
     let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     let since = Duration::from_millis(calendar::month_start(now_ms)).saturating_sub(SKEW);
-    let feed = Feed::Journal(Journal::Usage, Some(Token::of_name(tenant)));
+    let feed = Feed::Journal(Journal::Usage, Some(Token::of_name(tenant).into()));
     let mut follower = broker.follow(&feed, Since::Time(since)).await?;
     let (mut tally, mut more, mut silences) = (Tally::new(now_ms), false, 0);
     loop {
@@ -62,7 +62,7 @@ mod tests {
         let mut frame = FrameWriter::new();
         calls.iter().for_each(|call| frame.push(&Part::encode(call, Bytes::new())));
         let id = crate::entropy::message_id();
-        broker.append(Journal::Usage, &Token::of_name(topic), &id, frame.take()).await.unwrap();
+        broker.append(Journal::Usage, &Token::of_name(topic).into(), &id, frame.take()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

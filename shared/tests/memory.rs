@@ -17,3 +17,9 @@ async fn the_memory_broker_keeps_the_contract() {
 async fn the_memory_broker_keeps_the_slow_contract() {
     contract::run_slow(&pair()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_broker_says_when_it_is_full() {
+    let broker = MemoryBroker::with_limits(&contract::cramped());
+    contract::run_cramped(&Pair { one: broker.clone(), other: broker }).await;
+}

@@ -2,10 +2,11 @@
 
 use super::out::Failed;
 use shared::broker::Broker;
+use shared::broker::limits::Limits;
 use shared::broker::memory::MemoryBroker;
 use shared::broker::nats::child::{self, NatsServer};
 use shared::broker::nats::{NatsBroker, Options};
-use shared::config::{Config, Nats, without_credentials};
+use shared::config::{Config, Nats, StreamBytes, without_credentials};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,13 +26,18 @@ pub(crate) struct Choice {
 
 /// The server that the arguments name, else the one that the file names.
 pub(crate) fn named(argument: Option<&str>, config: &Config) -> Option<Nats> {
-    let (replicas, tls) = config.nats.as_ref().map(|nats| (nats.replicas, nats.tls.clone())).unwrap_or_default();
-    argument.map(|url| Nats { url: url.to_owned(), replicas, tls }).or_else(|| config.nats.clone())
+    let of_file = config.nats.clone();
+    match argument {
+        Some(url) => Some(Nats { url: url.to_owned(), ..of_file.unwrap_or_default() }),
+        None => of_file,
+    }
 }
 
 /// Connects to a NATS server.
 pub(crate) async fn connect(nats: &Nats) -> Result<Arc<dyn Broker>, Failed> {
-    let options = Options { replicas: nats.replicas, tls: nats.tls.clone(), ..Options::default() };
+    let StreamBytes { results, files } = nats.max_bytes;
+    let limits = Limits { results_bytes_max: results, files_bytes_max: files, ..Limits::default() };
+    let options = Options { replicas: nats.replicas, tls: nats.tls.clone(), limits };
     let broker = NatsBroker::connect(&nats.url, options)
         .await
         .map_err(|error| Failed::broken(format!("{}: {error}", without_credentials(&nats.url))))?;
@@ -57,7 +63,7 @@ async fn installed() -> Result<Choice, Failed> {
         return Ok(in_process(&error.to_string()));
     }
     let server = NatsServer::start(&program, Path::new(STORE), None).await.map_err(Failed::broken)?;
-    let broker = connect(&Nats { url: server.url().to_owned(), replicas: Some(1), tls: None }).await?;
+    let broker = connect(&Nats { url: server.url().to_owned(), replicas: Some(1), ..Nats::default() }).await?;
     let note = format!("{}, started from {}, durable in {STORE}", broker.describe(), program.display());
     Ok(Choice { broker, server: Some(server), note })
 }

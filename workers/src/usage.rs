@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use notes::{Noted, Notes};
-use shared::broker::{Broker, BrokerError, Journal};
+use shared::broker::{Broker, BrokerError, Journal, Topic};
 use shared::clock;
 use shared::domain::Token;
 use shared::entropy;
@@ -112,7 +112,7 @@ async fn record(broker: Arc<dyn Broker>, desk: Arc<Desk>) {
 
 /// What is appended at once: up to 64 calls of one tenant.
 struct Entry {
-    topic: Token,
+    topic: Topic,
     calls: usize,
     frame: Bytes,
 }
@@ -123,10 +123,10 @@ fn entries(round: Vec<Call>) -> Vec<Entry> {
         let part = Part::encode(&call, Bytes::new());
         by_tenant.entry(call.tenant).or_default().push(part);
     }
-    by_tenant.iter().flat_map(|(tenant, parts)| entries_of(&Token::of_name(tenant), parts)).collect()
+    by_tenant.iter().flat_map(|(tenant, parts)| entries_of(&Token::of_name(tenant).into(), parts)).collect()
 }
 
-fn entries_of(topic: &Token, parts: &[Part]) -> Vec<Entry> {
+fn entries_of(topic: &Topic, parts: &[Part]) -> Vec<Entry> {
     let mut entries = Vec::new();
     let (mut writer, mut calls) = (FrameWriter::new(), 0);
     for part in parts {

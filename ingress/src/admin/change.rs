@@ -73,7 +73,7 @@ impl Change<'_> {
         };
         let json = serde_json::to_vec(&entry).expect("entries are plain data");
         let message_id = format!("{id}-{stage:?}");
-        broker.append(Journal::Audit, &topic(self.kind), &message_id, json.into()).await.map(drop)
+        broker.append(Journal::Audit, &topic(self.kind).into(), &message_id, json.into()).await.map(drop)
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn changes(State(office): State<Arc<Office>>, request: Request)
 pub(super) async fn calls(State(office): State<Arc<Office>>, request: Request) -> Answered {
     let query = Query::read(&request.into_parts().0, &["since", "after", "limit", "tenant"])?;
     let tenant = query.text("tenant").map(str::to_owned);
-    let feed = Feed::Journal(Journal::Usage, tenant.as_deref().map(Token::of_name));
+    let feed = Feed::Journal(Journal::Usage, tenant.as_deref().map(|tenant| Token::of_name(tenant).into()));
     page(&office, &query, feed, |entry| {
         let calls = entry.value.iter().flat_map(hear::messages::<Call>).map(|(call, _)| call);
         calls.filter(|call| tenant.as_deref().is_none_or(|tenant| *call.tenant == *tenant)).map(|call| show(&call)).collect()

@@ -1,7 +1,7 @@
 //! What a caller gets when all goes well.
 
 use crate::harness::{CHAT, CHAT_BODY, EMBEDDINGS, KEY, STREAM_BODY, Stand, chunk, meanwhile, soon};
-use shared::broker::Broker;
+use shared::broker::{Broker, Store};
 use shared::domain::{Operation, estimate_tokens};
 use shared::entropy::exec_id;
 use shared::wire::Encoding;
@@ -90,12 +90,12 @@ async fn a_large_body_travels_by_claim_check_and_is_gone_afterwards() {
     let claim = taken.envelope.claim.unwrap();
     assert!(taken.body.is_empty());
     assert_eq!(*claim.key, *format!("ingress-1.{}", taken.envelope.id));
-    let blob = stand.broker.blob_get(&claim.key).await.unwrap().unwrap();
+    let blob = stand.broker.blob_get(Store::Claims, &claim.key).await.unwrap().unwrap();
     assert!(blob == body && claim.hash == blake3::hash(&blob).as_bytes());
     assert_eq!(taken.envelope.bytes as usize, body.len());
     stand.reply(taken.envelope.id, exec_id(), 0, true, "{}").await;
     assert_eq!(soon(call).await.unwrap().status, 200);
-    while stand.broker.blob_get(&claim.key).await.unwrap().is_some() {
+    while stand.broker.blob_get(Store::Claims, &claim.key).await.unwrap().is_some() {
         tokio::task::yield_now().await;
     }
 }

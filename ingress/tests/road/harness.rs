@@ -12,7 +12,8 @@ use ingress::Ingress;
 use prometheus::Registry;
 use shared::broker::memory::MemoryBroker;
 use shared::broker::{
-    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Stored,
+    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Store,
+    Stored, Topic,
 };
 use shared::config::{Config, Secret, Tenant};
 use shared::domain::{ExecId, Lane, NodeId, RequestId, Token};
@@ -269,6 +270,9 @@ impl Broker for Scripted {
     async fn nak(&self, token: &AckToken, delay: Duration) -> Result<(), BrokerError> {
         self.memory.nak(token, delay).await
     }
+    async fn holds(&self, lane: Lane, epoch: u64, sequence: u64) -> Result<bool, BrokerError> {
+        self.memory.holds(lane, epoch, sequence).await
+    }
     async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError> {
         self.memory.post(to, frame).await
     }
@@ -287,20 +291,23 @@ impl Broker for Scripted {
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
         self.memory.record_get(bucket, key).await
     }
-    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+    async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
         self.memory.append(journal, topic, message_id, entry).await
     }
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
         self.memory.follow(feed, since).await
     }
-    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {
-        self.memory.blob_put(key, blob).await
+    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
+        self.memory.erase(journal, topic).await
     }
-    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError> {
-        self.memory.blob_get(key).await
+    async fn blob_put(&self, store: Store, key: &str, blob: Bytes) -> Result<(), BrokerError> {
+        self.memory.blob_put(store, key, blob).await
     }
-    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError> {
-        self.memory.blob_delete(key).await
+    async fn blob_get(&self, store: Store, key: &str) -> Result<Option<Bytes>, BrokerError> {
+        self.memory.blob_get(store, key).await
+    }
+    async fn blob_delete(&self, store: Store, key: &str) -> Result<(), BrokerError> {
+        self.memory.blob_delete(store, key).await
     }
     fn is_connected(&self) -> bool {
         !self.away.load(Ordering::Relaxed)

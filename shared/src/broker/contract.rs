@@ -9,6 +9,7 @@ mod feeds;
 mod lanes;
 mod posts;
 mod records;
+mod results;
 
 use super::limits::{LaneLimits, Limits};
 use super::{Broker, BrokerError, Delivery, LaneFilter, LaneSubject, Puller, Stored};
@@ -28,6 +29,18 @@ pub fn limits() -> Limits {
     let defaults = Limits::default();
     let small = |lane: LaneLimits| LaneLimits { frames_per_origin_max: FRAMES_PER_ORIGIN_MAX, ..lane };
     Limits { interactive: small(defaults.interactive), deferred: small(defaults.deferred), ..defaults }
+}
+
+/// Limits under which one large entry or blob fills its place.
+pub fn cramped() -> Limits {
+    let bytes_max = 512 * 1024;
+    Limits {
+        claims_bytes_max: bytes_max,
+        files_bytes_max: bytes_max,
+        results_bytes_max: bytes_max,
+        dead_bytes_max: bytes_max,
+        ..Limits::default()
+    }
 }
 
 /// Two handles to one broker, as two processes would have them.
@@ -66,6 +79,7 @@ const CHECKS: &[Check] = checks![
     acks::a_frame_given_back_waits_its_delay,
     acks::a_verified_ack_is_final,
     acks::a_token_of_nothing_is_gone,
+    acks::a_frame_is_held_until_it_is_acked,
     posts::posts_come_in_order,
     posts::a_post_that_nobody_hears_is_no_error,
     posts::a_listener_hears_what_is_sent_after_it_listened,
@@ -83,7 +97,15 @@ const CHECKS: &[Check] = checks![
     feeds::a_reader_may_begin_at_a_time,
     feeds::all_topics_are_read_in_order,
     feeds::followed_records_begin_with_their_present_state,
+    feeds::followed_jobs_and_files_are_apart,
+    feeds::records_may_be_followed_from_now_on,
+    results::a_job_is_read_with_all_its_parts_and_a_part_alone,
+    results::a_reader_from_now_on_hears_nothing_from_before,
+    results::what_is_erased_is_gone_and_the_rest_is_not,
+    results::only_results_are_erased,
+    results::an_entry_that_does_not_fit_its_journal_is_refused,
     blobs::a_blob_is_read_as_it_was_written,
+    blobs::stores_are_apart,
     blobs::a_missing_blob_is_none,
 ];
 
@@ -93,6 +115,19 @@ const CHECKS: &[Check] = checks![
 /// With the names of the checks that failed.
 pub async fn run(pair: &Pair) {
     run_all(pair, CHECKS).await;
+}
+
+/// The checks of what is full, on a broker of its own under the limits of [`cramped`].
+///
+/// # Panics
+/// With the names of the checks that failed.
+pub async fn run_cramped(pair: &Pair) {
+    let checks: &[Check] = checks![
+        blobs::a_full_store_refuses_until_a_blob_goes,
+        results::full_results_refuse_until_some_are_erased,
+        results::the_oldest_dead_letter_makes_room,
+    ];
+    run_all(pair, checks).await;
 }
 
 /// The checks that take longer than an ack wait of the deferred lanes: for brokers whose time can be paused.

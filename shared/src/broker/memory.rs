@@ -14,17 +14,18 @@ mod records;
 
 use self::blobs::Blobs;
 use self::feeds::MemoryFollower;
-use self::journals::Journals;
+use self::journals::Pages;
 use self::lane::LaneQueue;
 use self::posts::Posts;
 use self::records::Records;
+use super::kept;
 use super::limits::{Limits, PAYLOAD_BYTES_MAX};
 use super::{
     AckToken, Address, Attached, Broker, BrokerError, Bucket, Delivery, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Listener,
-    Puller, Record, Since, Stored, ack_wait,
+    Puller, Record, Since, Store, Stored, Topic, ack_wait,
 };
 use crate::clock;
-use crate::domain::{Lane, Token};
+use crate::domain::Lane;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,14 +43,14 @@ struct Shared {
     epoch: u64,
     lanes: [Mutex<LaneQueue>; Lane::ALL.len()],
     posts: Posts,
-    records: Mutex<Records>,
-    journals: Mutex<Journals>,
-    blobs: Mutex<Blobs>,
+    records: [Mutex<Records>; Bucket::ALL.len()],
+    journals: [Mutex<Pages>; Journal::ALL.len()],
+    blobs: [Mutex<Blobs>; Store::ALL.len()],
 }
 
 impl MemoryBroker {
     pub fn new() -> Arc<Self> {
-        Self::with_limits(&Limits::default())
+        Self::with_limits(&Limits::in_process())
     }
 
     pub fn with_limits(limits: &Limits) -> Arc<Self> {
@@ -58,9 +59,9 @@ impl MemoryBroker {
             epoch: u64::try_from(clock::unix().as_nanos()).unwrap_or(u64::MAX),
             lanes,
             posts: Posts::default(),
-            records: Mutex::default(),
-            journals: Mutex::default(),
-            blobs: Mutex::new(Blobs::new(limits.blob_bytes_max)),
+            records: Bucket::ALL.map(|bucket| Mutex::new(Records::new(bucket))),
+            journals: Journal::ALL.map(|journal| Mutex::new(Pages::new(journal, limits.journal(journal)))),
+            blobs: Store::ALL.map(|store| Mutex::new(Blobs::new(limits.store(store), store.age_max()))),
         };
         Arc::new(Self { shared: Arc::new(shared) })
     }
@@ -74,6 +75,18 @@ impl MemoryBroker {
 impl Shared {
     fn lane(&self, lane: Lane) -> MutexGuard<'_, LaneQueue> {
         lock(&self.lanes[lane.index()])
+    }
+
+    const fn records(&self, bucket: Bucket) -> &Mutex<Records> {
+        &self.records[bucket.index()]
+    }
+
+    const fn journal(&self, journal: Journal) -> &Mutex<Pages> {
+        &self.journals[journal.index()]
+    }
+
+    const fn blobs(&self, store: Store) -> &Mutex<Blobs> {
+        &self.blobs[store.index()]
     }
 }
 
@@ -124,6 +137,10 @@ impl Broker for MemoryBroker {
         self.with_delivery(token, |lane, sequence| lane.nak(clock::now(), sequence, delay))
     }
 
+    async fn holds(&self, lane: Lane, epoch: u64, sequence: u64) -> Result<bool, BrokerError> {
+        Ok(epoch == self.shared.epoch && self.shared.lane(lane).holds(clock::now(), sequence))
+    }
+
     async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError> {
         if frame.len() > PAYLOAD_BYTES_MAX {
             return Err(BrokerError::TooLarge);
@@ -145,42 +162,46 @@ impl Broker for MemoryBroker {
     }
 
     async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
-        lock(&self.shared.records).create((clock::now(), clock::unix()), bucket, key, value)
+        lock(self.shared.records(bucket)).create((clock::now(), clock::unix()), key, value)
     }
 
     async fn record_update(&self, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
-        lock(&self.shared.records).update((clock::now(), clock::unix()), bucket, key, value, revision)
+        lock(self.shared.records(bucket)).update((clock::now(), clock::unix()), key, value, revision)
     }
 
     async fn record_delete(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
-        lock(&self.shared.records).delete((clock::now(), clock::unix()), bucket, key, revision)
+        lock(self.shared.records(bucket)).delete((clock::now(), clock::unix()), key, revision)
     }
 
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
-        Ok(lock(&self.shared.records).get((clock::now(), clock::unix()), bucket, key))
+        Ok(lock(self.shared.records(bucket)).get((clock::now(), clock::unix()), key))
     }
 
-    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
-        if entry.len() > PAYLOAD_BYTES_MAX {
-            return Err(BrokerError::TooLarge);
-        }
-        Ok(lock(&self.shared.journals).of(journal).append(clock::now(), clock::unix(), topic, message_id, entry))
+    async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+        kept::check_entry(journal, topic, &entry)?;
+        lock(self.shared.journal(journal)).append(clock::now(), clock::unix(), topic, message_id, entry)
+    }
+
+    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
+        kept::check_erasable(journal)?;
+        lock(self.shared.journal(journal)).erase(topic);
+        Ok(())
     }
 
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
         Ok(Box::new(MemoryFollower::open(self.shared.clone(), feed.clone(), since)))
     }
 
-    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {
-        lock(&self.shared.blobs).put(clock::now(), key, blob)
+    async fn blob_put(&self, store: Store, key: &str, blob: Bytes) -> Result<(), BrokerError> {
+        lock(self.shared.blobs(store)).put(clock::now(), key, blob)
     }
 
-    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError> {
-        Ok(lock(&self.shared.blobs).get(clock::now(), key))
+    async fn blob_get(&self, store: Store, key: &str) -> Result<Option<Bytes>, BrokerError> {
+        Ok(lock(self.shared.blobs(store)).get(clock::now(), key))
     }
 
-    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError> {
-        lock(&self.shared.blobs).delete(key);
+    async fn blob_delete(&self, store: Store, key: &str) -> Result<(), BrokerError> {
+        lock(self.shared.blobs(store)).delete(key);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ pub mod child;
 mod fault;
 mod feeds;
 mod lanes;
+mod layout;
 mod link;
 mod posts;
 mod puller;
@@ -18,15 +19,17 @@ mod version;
 pub use self::version::Version;
 
 use self::fault::Fault;
+use self::layout::StreamId;
 use self::link::{Link, bounded};
 use self::puller::NatsPuller;
-use self::streams::{StreamId, Streams};
+use self::streams::Streams;
 use super::limits::Limits;
 use super::{
-    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Stored,
+    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Store,
+    Stored, Topic,
 };
 use crate::config::ClientTls;
-use crate::domain::Token;
+use crate::domain::Lane;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -58,7 +61,7 @@ impl NatsBroker {
     /// not speak the TLS that was asked for, or holds one of our streams with other settings.
     pub async fn connect(url: &str, options: Options) -> Result<Arc<Self>, BrokerError> {
         let streams = Arc::new(Streams::new(Link::open(url, options.tls.as_ref()).await?, options));
-        for stream in StreamId::ALL {
+        for stream in StreamId::all() {
             settled(&streams, stream).await?;
         }
         Ok(Arc::new(Self { streams }))
@@ -100,6 +103,10 @@ impl Broker for NatsBroker {
         lanes::nak(&self.streams, token, delay).await
     }
 
+    async fn holds(&self, lane: Lane, epoch: u64, sequence: u64) -> Result<bool, BrokerError> {
+        lanes::holds(&self.streams, lane, epoch, sequence).await
+    }
+
     async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError> {
         posts::post(&self.streams.link, to, frame).await
     }
@@ -128,24 +135,28 @@ impl Broker for NatsBroker {
         records::get(&self.streams, bucket, key).await
     }
 
-    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+    async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
         feeds::append(&self.streams, journal, topic, message_id, &entry).await
+    }
+
+    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
+        feeds::erase(&self.streams, journal, topic).await
     }
 
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
         Ok(Box::new(feeds::NatsFollower::open(self.streams.clone(), feed.clone(), since).await?))
     }
 
-    async fn blob_put(&self, key: &str, blob: Bytes) -> Result<(), BrokerError> {
-        blobs::put(&self.streams, key, &blob).await
+    async fn blob_put(&self, store: Store, key: &str, blob: Bytes) -> Result<(), BrokerError> {
+        blobs::put(&self.streams, store, key, &blob).await
     }
 
-    async fn blob_get(&self, key: &str) -> Result<Option<Bytes>, BrokerError> {
-        blobs::get(&self.streams, key).await
+    async fn blob_get(&self, store: Store, key: &str) -> Result<Option<Bytes>, BrokerError> {
+        blobs::get(&self.streams, store, key).await
     }
 
-    async fn blob_delete(&self, key: &str) -> Result<(), BrokerError> {
-        blobs::delete(&self.streams, key).await
+    async fn blob_delete(&self, store: Store, key: &str) -> Result<(), BrokerError> {
+        blobs::delete(&self.streams, store, key).await
     }
 
     fn is_connected(&self) -> bool {

@@ -6,7 +6,7 @@ mod models;
 mod tenants;
 mod tls;
 
-use super::{Admin, ClientTls, Config, Limits, Nats, Redis, ServerTls};
+use super::{Admin, ClientTls, Config, Limits, Nats, Redis, ServerTls, StreamBytes};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
@@ -52,6 +52,8 @@ struct FileNats {
     url: String,
     replicas: Option<usize>,
     tls: Option<Spanned<ClientTls>>,
+    #[serde(default)]
+    max_bytes: StreamBytes,
 }
 
 const DEFAULT_PORT: u16 = 8080;
@@ -113,8 +115,9 @@ impl Reader<'_> {
             return Err(self.at(&file, "nats.replicas: from 1 to 5"));
         }
         let tls = self.client_tls_by_host("nats.tls", file.value.tls.as_ref())?;
-        let FileNats { url, replicas, .. } = file.value;
-        Ok(Nats { url, replicas, tls })
+        file.value.max_bytes.check().map_err(|what| self.at(&file, format!("nats.max_bytes.{what}")))?;
+        let FileNats { url, replicas, max_bytes, .. } = file.value;
+        Ok(Nats { url, replicas, tls, max_bytes })
     }
 
     fn redis(&self, file: Option<Spanned<Redis>>) -> Result<Option<Redis>, ConfigError> {
@@ -203,6 +206,7 @@ mod tests {
             ("tenants:\n- name: t\n  keys: [short]\n", 3, "keys"),
             ("tenants:\n- name: t\n- name: t\n", 3, "twice"),
             ("models:\n- name: m\n  kind: arrays\n  backends: []\n", 3, "kind"),
+            ("nats:\n  url: nats://h\n  max_bytes: { files: 1 }\n", 2, "nats.max_bytes.files"),
             ("redis:\n  url: http://h\n", 2, "redis.url"),
             ("redis:\n  url: redis://h\n  timeout_ms: 1\n", 2, "redis.timeout_ms"),
             ("limits:\n  body_bytes_max: plenty\n", 2, "body_bytes_max"),

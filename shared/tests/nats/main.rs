@@ -80,6 +80,15 @@ async fn the_nats_broker_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn the_nats_broker_says_when_it_is_full() {
+    let (server, _folder) = start().await;
+    let cramped = || Options { limits: contract::cramped(), ..Options::default() };
+    let one = NatsBroker::connect(server.url(), cramped()).await.unwrap();
+    let other = NatsBroker::connect(server.url(), cramped()).await.unwrap();
+    contract::run_cramped(&Pair { one, other }).await;
+}
+
+#[tokio::test]
 async fn the_banner_names_the_server_and_its_version() {
     let (server, _folder) = start().await;
     let broker = connect(&server).await;

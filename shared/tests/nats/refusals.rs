@@ -89,6 +89,16 @@ async fn a_stream_whose_subjects_somebody_took() {
 }
 
 #[tokio::test]
+async fn streams_that_the_server_has_no_room_for() {
+    let (server, _folder) = start().await;
+    let limits = Limits { files_bytes_max: 1 << 60, ..Limits::default() };
+    let Err(BrokerError::Unfit(why)) = NatsBroker::connect(server.url(), Options { limits, ..Options::default() }).await.map(drop) else {
+        panic!("not refused")
+    };
+    assert!(why.contains("tidemill_files") && why.contains("max_file_store") && why.contains("nats.max_bytes"), "{why}");
+}
+
+#[tokio::test]
 async fn a_frame_past_the_cap_of_the_lane() {
     let (server, _folder) = start().await;
     let lane = LaneLimits { frames_max: 3, bytes_max: 64 * 1024, ..Limits::default().interactive };

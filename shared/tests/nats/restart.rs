@@ -1,8 +1,9 @@
 //! A server that is killed and started again on the same port and store.
 
 use super::{SOON, bytes, connect, filter, pull_one, raw, start_in, subject};
+use bytes::Bytes;
 use shared::broker::nats::child::NatsServer;
-use shared::broker::{Address, Broker, BrokerError, Bucket, Feed, Journal, Since};
+use shared::broker::{Address, Broker, BrokerError, Bucket, Entry, Feed, Follower, Journal, Record, Since, Store, Topic};
 use shared::domain::Lane::{Async, Interactive};
 use shared::domain::Token;
 use std::time::Duration;
@@ -61,7 +62,7 @@ async fn a_follower_goes_on_where_it_was_after_the_restart() {
     let server = start_in(&folder, None).await;
     let port = server.port();
     let broker = connect(&server).await;
-    let topic = Token::parse("t").unwrap();
+    let topic = Token::parse("t").unwrap().into();
     let mut follower = broker.follow(&Feed::Journal(Journal::Audit, None), Since::Start).await.unwrap();
     broker.append(Journal::Audit, &topic, "1", bytes("before")).await.unwrap();
     let first = follower.next(Duration::from_millis(500)).await.unwrap().expect("the first entry");
@@ -70,16 +71,50 @@ async fn a_follower_goes_on_where_it_was_after_the_restart() {
     assert!(matches!(follower.next(Duration::from_millis(100)).await, Err(BrokerError::Unavailable(_))), "silence is not \"nothing new\"");
     let _server = start_in(&folder, Some(port)).await;
     broker.append(Journal::Audit, &topic, "2", bytes("after")).await.unwrap();
-    let second = async {
+    let second = next(&mut follower).await;
+    assert_eq!((first.value, second.value), (Some(bytes("before")), Some(bytes("after"))));
+    assert!(second.sequence > first.sequence);
+}
+
+#[tokio::test]
+async fn records_results_and_files_survive() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let port = server.port();
+    let broker = connect(&server).await;
+    let job = Token::parse("job").unwrap();
+    let revision = broker.record_create(Bucket::Jobs, "t.job", bytes("running")).await.unwrap();
+    broker.record_create(Bucket::Files, "t.file", bytes("known")).await.unwrap();
+    broker.append(Journal::Results, &Topic::of(&[&job, &job]), "1", bytes("outcome")).await.unwrap();
+    let content = Bytes::from(vec![7; 1_500_000]);
+    broker.blob_put(Store::Files, "t.file.0", content.clone()).await.unwrap();
+    let held = broker.publish(&subject(Async, "a"), "held", bytes("held")).await.unwrap();
+    let mut outcomes = broker.follow(&Feed::Journal(Journal::Results, Some(job.into())), Since::Now).await.unwrap();
+
+    server.kill().await;
+    let _server = start_in(&folder, Some(port)).await;
+    assert_eq!(broker.record_get(Bucket::Jobs, "t.job").await.unwrap().unwrap(), Record { value: bytes("running"), revision });
+    assert_eq!(broker.record_get(Bucket::Files, "t.file").await.unwrap().unwrap().value, bytes("known"));
+    assert!(broker.blob_get(Store::Files, "t.file.0").await.unwrap() == Some(content));
+    assert!(broker.holds(Async, held.epoch, held.sequence).await.unwrap());
+    broker
+        .append(Journal::Results, &Topic::of(&[&Token::parse("job").unwrap(), &Token::parse("2").unwrap()]), "2", bytes("next"))
+        .await
+        .unwrap();
+    let entry = next(&mut outcomes).await;
+    assert_eq!(entry.value, Some(bytes("next")), "a reader from before the restart hears what comes after it, and nothing else");
+}
+
+/// The next entry, over whatever happens to the connection meanwhile.
+async fn next(follower: &mut Box<dyn Follower>) -> Entry {
+    let next = async {
         loop {
             if let Ok(Some(entry)) = follower.next(SOON).await {
                 return entry;
             }
         }
     };
-    let second = timeout(SOON, second).await.expect("it goes on");
-    assert_eq!((first.value, second.value), (Some(bytes("before")), Some(bytes("after"))));
-    assert!(second.sequence > first.sequence);
+    timeout(SOON, next).await.expect("it goes on")
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! edge: fetches the body of a request that was too large for a frame, and checks that it is the one that was left.
 
 use bytes::Bytes;
-use shared::broker::Broker;
+use shared::broker::{Broker, Store};
 use shared::error::{Code, Failure};
 use shared::wire::Envelope;
 
@@ -11,7 +11,7 @@ use shared::wire::Envelope;
 /// `broker_unavailable` when it cannot be read now, `lost` when it is gone or not the one that was left.
 pub(super) async fn body(broker: &dyn Broker, envelope: &Envelope, inline: &Bytes) -> Result<Bytes, Failure> {
     let Some(claim) = &envelope.claim else { return Ok(inline.clone()) };
-    let blob = broker.blob_get(&claim.key).await.map_err(|error| {
+    let blob = broker.blob_get(Store::Claims, &claim.key).await.map_err(|error| {
         tracing::warn!(%error, request = %envelope.id, "a claimed body cannot be read");
         Failure::new(Code::BrokerUnavailable, "The request's body could not be read back from the queue's store; try again.")
             .retry_after_ms(1_000)

@@ -3,7 +3,9 @@
 use super::*;
 use prometheus::Registry;
 use shared::broker::memory::MemoryBroker;
-use shared::broker::{AckToken, Address, Bucket, Feed, Follower, Inbox, LaneFilter, LaneSubject, Puller, Record, Since, Stored};
+use shared::broker::{
+    AckToken, Address, Bucket, Feed, Follower, Inbox, LaneFilter, LaneSubject, Puller, Record, Since, Store, Stored, Topic,
+};
 use shared::domain::{Lane, Operation};
 use shared::hear;
 use shared::wire::{COALESCE_MAX, ItemEnd};
@@ -40,7 +42,7 @@ impl Flaky {
 
     /// What is on record, entry by entry.
     async fn recorded(&self, tenant: &str) -> Vec<Vec<Call>> {
-        let feed = Feed::Journal(Journal::Usage, Some(Token::of_name(tenant)));
+        let feed = Feed::Journal(Journal::Usage, Some(Token::of_name(tenant).into()));
         let mut follower = self.memory.follow(&feed, Since::Start).await.unwrap();
         let mut entries = Vec::new();
         while let Some(entry) = follower.next(Duration::ZERO).await.unwrap() {
@@ -97,7 +99,7 @@ fn unavailable<T>() -> Result<T, BrokerError> {
 
 #[async_trait::async_trait]
 impl Broker for Flaky {
-    async fn append(&self, journal: Journal, topic: &Token, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
+    async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
         let stored = self.memory.append(journal, topic, message_id, entry).await;
         let fails = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         if fails { unavailable() } else { stored }
@@ -118,6 +120,9 @@ impl Broker for Flaky {
         unavailable()
     }
     async fn nak(&self, _: &AckToken, _: Duration) -> Result<(), BrokerError> {
+        unavailable()
+    }
+    async fn holds(&self, _: Lane, _: u64, _: u64) -> Result<bool, BrokerError> {
         unavailable()
     }
     async fn post(&self, _: &Address, _: Bytes) -> Result<(), BrokerError> {
@@ -141,13 +146,16 @@ impl Broker for Flaky {
     async fn follow(&self, _: &Feed, _: Since) -> Result<Box<dyn Follower>, BrokerError> {
         unavailable()
     }
-    async fn blob_put(&self, _: &str, _: Bytes) -> Result<(), BrokerError> {
+    async fn erase(&self, _: Journal, _: &Topic) -> Result<(), BrokerError> {
         unavailable()
     }
-    async fn blob_get(&self, _: &str) -> Result<Option<Bytes>, BrokerError> {
+    async fn blob_put(&self, _: Store, _: &str, _: Bytes) -> Result<(), BrokerError> {
         unavailable()
     }
-    async fn blob_delete(&self, _: &str) -> Result<(), BrokerError> {
+    async fn blob_get(&self, _: Store, _: &str) -> Result<Option<Bytes>, BrokerError> {
+        unavailable()
+    }
+    async fn blob_delete(&self, _: Store, _: &str) -> Result<(), BrokerError> {
         unavailable()
     }
     fn is_connected(&self) -> bool {

@@ -4,6 +4,7 @@ use super::{MOMENT, Pair, Road, SOON, assert_nothing_comes, pull, pull_all, pull
 use crate::broker::{ACK_WAIT_DEFERRED, ACK_WAIT_INTERACTIVE, AckToken, BrokerError};
 use crate::clock;
 use crate::domain::Lane;
+use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -82,6 +83,27 @@ pub(super) async fn a_verified_ack_is_final(pair: Pair) {
     pair.one.ack_verified(&delivery.token).await.expect("acked");
     assert_eq!(pair.other.ack_verified(&delivery.token).await, Ok(()), "what was acked before is confirmed again");
     assert!(pull(&mut puller, 1, SOON / 2).await.is_empty());
+}
+
+pub(super) async fn a_frame_is_held_until_it_is_acked(pair: Pair) {
+    for lane in Lane::ALL {
+        let road = Road::new(&pair, lane, "held");
+        let first = road.publish("first").await;
+        let frame = Bytes::from(vec![7; 768 * 1024]);
+        let large = pair.one.publish(&road.from("origin"), "held-large", frame).await.expect("stored");
+        let holds = async |epoch, sequence| pair.other.holds(lane, epoch, sequence).await.expect("an answer");
+        let mut puller = road.puller().await;
+        let delivery = pull_one(&mut puller).await;
+        assert!(holds(first.epoch, first.sequence).await, "what is out is still there");
+        assert!(holds(large.epoch, large.sequence).await);
+        pair.one.ack_verified(&delivery.token).await.expect("acked");
+        assert!(!holds(first.epoch, first.sequence).await);
+        assert!(holds(large.epoch, large.sequence).await);
+        assert!(!holds(large.epoch + 1, large.sequence).await, "another epoch is another stream");
+        assert!(!holds(large.epoch, 0).await && !holds(large.epoch, u64::MAX / 2).await);
+        let rest = pull_one(&mut puller).await;
+        pair.one.ack_verified(&rest.token).await.expect("acked");
+    }
 }
 
 pub(super) async fn a_token_of_nothing_is_gone(pair: Pair) {

@@ -1,7 +1,7 @@
 //! edge: checks of journals and of feeds.
 
 use super::{MOMENT, Pair, SOON};
-use crate::broker::{Broker, Bucket, Entry, Feed, Follower, Journal, Since};
+use crate::broker::{Broker, Bucket, Entry, Feed, Follower, Journal, Since, Topic};
 use crate::clock;
 use crate::domain::Token;
 use bytes::Bytes;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 const BUCKET: Bucket = Bucket::Identity;
 
-fn topic(name: &str) -> Token {
-    Token::parse(name).expect("a token")
+fn topic(name: &str) -> Topic {
+    Token::parse(name).expect("a token").into()
 }
 
 fn text(entry: &Entry) -> String {
@@ -106,4 +106,28 @@ pub(super) async fn followed_records_begin_with_their_present_state(pair: Pair) 
     assert_eq!(changes.last(), pairs(&[("feed.b", "4")]).last(), "{changes:?}");
     pair.one.record_delete(BUCKET, "feed.b", third).await.expect("deleted");
     assert_eq!(mine(read(&mut follower).await), pairs(&[("feed.b", "deleted")]));
+}
+
+pub(super) async fn followed_jobs_and_files_are_apart(pair: Pair) {
+    for (bucket, text) in [(Bucket::Jobs, "a job"), (Bucket::Files, "a file")] {
+        let value = Bytes::from_static(text.as_bytes());
+        let first = pair.one.record_create(bucket, "tenant.same-key", Bytes::new()).await.expect("created");
+        pair.other.record_update(bucket, "tenant.same-key", value, first).await.expect("updated");
+    }
+    for (bucket, expected) in [(Bucket::Jobs, "a job"), (Bucket::Files, "a file")] {
+        let mut follower = pair.other.follow(&Feed::Records(bucket), Since::Start).await.expect("a reader");
+        let entries = read(&mut follower).await;
+        let mine: Vec<_> = entries.iter().filter(|entry| &*entry.key == "tenant.same-key").map(text).collect();
+        assert_eq!(mine, [expected]);
+    }
+}
+
+pub(super) async fn records_may_be_followed_from_now_on(pair: Pair) {
+    let first = pair.one.record_create(Bucket::Jobs, "now.a", Bytes::from_static(b"before")).await.expect("created");
+    let mut follower = pair.other.follow(&Feed::Records(Bucket::Jobs), Since::Now).await.expect("a reader");
+    pair.one.record_create(Bucket::Jobs, "now.b", Bytes::from_static(b"after")).await.expect("created");
+    pair.one.record_delete(Bucket::Jobs, "now.a", first).await.expect("deleted");
+    let entries = read(&mut follower).await;
+    let mine: Vec<_> = entries.iter().filter(|e| e.key.starts_with("now.")).map(|e| format!("{} {}", e.key, text(e))).collect();
+    assert_eq!(mine, ["now.b after", "now.a deleted"]);
 }

@@ -11,24 +11,43 @@ use tokio::sync::Notify;
 pub(super) struct MemoryFollower {
     shared: Arc<Shared>,
     feed: Feed,
-    since: Since,
+    /// Entries stored before this are passed over, as time since 1970.
+    from: Duration,
     last: u64,
     news: Arc<Notify>,
 }
 
 impl MemoryFollower {
     pub(super) fn open(shared: Arc<Shared>, feed: Feed, since: Since) -> Self {
-        let news = match &feed {
-            Feed::Records(_) => lock(&shared.records).news.clone(),
-            Feed::Journal(journal, _) => lock(&shared.journals).of(*journal).news.clone(),
+        let (news, written) = match &feed {
+            Feed::Records(bucket) => {
+                let records = lock(shared.records(*bucket));
+                (records.news.clone(), records.last())
+            }
+            Feed::Journal(journal, _) => {
+                let pages = lock(shared.journal(*journal));
+                (pages.news.clone(), pages.last())
+            }
         };
-        Self { shared, feed, since, last: 0, news }
+        let from = if let Since::Time(time) = since { time } else { Duration::ZERO };
+        Self { shared, feed, from, last: if since == Since::Now { written } else { 0 }, news }
     }
 
     fn look(&self) -> Option<Entry> {
         match &self.feed {
-            Feed::Records(bucket) => lock(&self.shared.records).after(self.last, *bucket),
-            Feed::Journal(journal, topic) => lock(&self.shared.journals).of(*journal).after(self.last, topic.as_ref(), self.since),
+            Feed::Records(bucket) => lock(self.shared.records(*bucket)).after(self.last),
+            Feed::Journal(journal, topic) => lock(self.shared.journal(*journal)).after(self.last, topic.as_ref()),
+        }
+    }
+
+    /// The next entry that is not passed over.
+    fn take(&mut self) -> Option<Entry> {
+        loop {
+            let entry = self.look()?;
+            self.last = entry.sequence;
+            if entry.stored >= self.from {
+                return Some(entry);
+            }
         }
     }
 }
@@ -37,12 +56,12 @@ impl MemoryFollower {
 impl Follower for MemoryFollower {
     async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError> {
         let deadline = clock::instant(clock::now() + wait);
+        let bell = Arc::clone(&self.news);
         loop {
-            let mut news = std::pin::pin!(self.news.notified());
+            let mut news = std::pin::pin!(bell.notified());
             // Before the look, so that what comes between the look and the wait still rings.
             news.as_mut().enable();
-            if let Some(entry) = self.look() {
-                self.last = entry.sequence;
+            if let Some(entry) = self.take() {
                 return Ok(Some(entry));
             }
             if tokio::time::timeout_at(deadline, news).await.is_err() {

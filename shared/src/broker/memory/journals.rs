@@ -1,39 +1,27 @@
-//! core: journals, bounded in bytes: the oldest entries go.
+//! core: one journal, bounded in bytes: the oldest entries go, or the next is refused.
+//!
+//! Entries are found by topic as well as by position, because many readers follow one job each of a journal of many.
 
 use super::recent::RecentIds;
-use crate::broker::{Entry, Journal, Since};
+use crate::broker::{BrokerError, Entry, Journal, Topic};
 use crate::clock::Time;
-use crate::domain::Token;
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Bytes of one journal in memory, which is lost with the process anyway: enough for a look back, cheap for everybody else.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// What an entry costs beside its bytes.
 const ENTRY_BYTES: usize = 128;
 
-#[derive(Debug, Default)]
-pub(super) struct Journals {
-    usage: Pages,
-    audit: Pages,
-}
-
-impl Journals {
-    pub(super) const fn of(&mut self, journal: Journal) -> &mut Pages {
-        match journal {
-            Journal::Usage => &mut self.usage,
-            Journal::Audit => &mut self.audit,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pages {
-    entries: VecDeque<Entry>,
+    journal: Journal,
+    bytes_max: usize,
+    entries: BTreeMap<u64, Entry>,
+    /// The positions of each topic's entries; a topic goes with its last entry.
+    topics: BTreeMap<Box<str>, BTreeSet<u64>>,
     bytes: usize,
     last: u64,
     recent: RecentIds,
@@ -41,32 +29,81 @@ pub(super) struct Pages {
 }
 
 impl Pages {
+    pub(super) fn new(journal: Journal, bytes_max: usize) -> Self {
+        let (entries, topics, recent, news) = Default::default();
+        Self { journal, bytes_max, entries, topics, bytes: 0, last: 0, recent, news }
+    }
+
     /// `stored`: the wall clock, since 1970.
-    pub(super) fn append(&mut self, now: Time, stored: Duration, topic: &Token, message_id: &str, value: Bytes) -> u64 {
-        if let Some(sequence) = self.recent.get(now, message_id) {
-            return sequence;
+    pub(super) fn append(&mut self, now: Time, stored: Duration, topic: &Topic, id: &str, value: Bytes) -> Result<u64, BrokerError> {
+        if let Some(sequence) = self.recent.get(now, id) {
+            return Ok(sequence);
         }
+        self.make_room(cost(&value))?;
         self.last += 1;
-        self.recent.insert(now, message_id, self.last);
+        self.recent.insert(now, id, self.last);
         self.bytes += cost(&value);
-        self.entries.push_back(Entry { key: topic.as_str().into(), value: Some(value), sequence: self.last, stored, more: false });
-        while self.bytes > BYTES_MAX
-            && let Some(oldest) = self.entries.pop_front()
-        {
-            self.bytes -= oldest.value.as_ref().map_or(0, cost);
-        }
+        self.topics.entry(topic.as_str().into()).or_default().insert(self.last);
+        let entry = Entry { key: topic.as_str().into(), value: Some(value), sequence: self.last, stored, more: false };
+        self.entries.insert(self.last, entry);
         self.news.notify_waiters();
+        Ok(self.last)
+    }
+
+    fn make_room(&mut self, bytes: usize) -> Result<(), BrokerError> {
+        while self.bytes + bytes > self.bytes_max {
+            let Some((&oldest, _)) = self.entries.first_key_value().filter(|_| !self.journal.keeps()) else {
+                return Err(BrokerError::Full);
+            };
+            self.remove(oldest);
+        }
+        Ok(())
+    }
+
+    /// Removes the entries of a topic and of all below it.
+    pub(super) fn erase(&mut self, topic: &Topic) {
+        let erased: Vec<u64> = self.topics_of(topic).flatten().copied().collect();
+        erased.into_iter().for_each(|sequence| self.remove(sequence));
+    }
+
+    /// The position of the last entry.
+    pub(super) const fn last(&self) -> u64 {
         self.last
     }
 
-    /// The first entry after `last`, of a topic or of all, that is not from before `since`.
-    pub(super) fn after(&self, last: u64, topic: Option<&Token>, since: Since) -> Option<Entry> {
-        let wanted = |entry: &&Entry| topic.is_none_or(|topic| *entry.key == *topic.as_str());
-        let begun = |entry: &&Entry| matches!(since, Since::Start) || matches!(since, Since::Time(time) if entry.stored >= time);
-        let from = self.entries.partition_point(|entry| entry.sequence <= last);
-        let mut rest = self.entries.range(from..).filter(wanted).filter(begun);
-        let found = rest.next()?.clone();
-        Some(Entry { more: rest.next().is_some(), ..found })
+    /// The first entry after `last`, of a topic and of all below it, or of all topics.
+    pub(super) fn after(&self, last: u64, topic: Option<&Topic>) -> Option<Entry> {
+        let found = self.next(last, topic)?;
+        let more = self.next(found, topic).is_some();
+        Some(Entry { more, ..self.entries.get(&found)?.clone() })
+    }
+
+    fn next(&self, last: u64, topic: Option<&Topic>) -> Option<u64> {
+        let later = (Bound::Excluded(last), Bound::Unbounded);
+        match topic {
+            Some(topic) => self.topics_of(topic).filter_map(|entries| entries.range(later).next()).min().copied(),
+            None => self.entries.range(later).next().map(|(sequence, _)| *sequence),
+        }
+    }
+
+    /// The positions of a topic's entries, and of those of each topic below it.
+    fn topics_of(&self, topic: &Topic) -> impl Iterator<Item = &BTreeSet<u64>> {
+        let (own, below) = (topic.as_str(), format!("{topic}."));
+        let own = self.topics.get(own);
+        let from = self.topics.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
+        let below: Vec<_> = from.take_while(|(key, _)| key.starts_with(&below)).map(|(_, entries)| entries).collect();
+        own.into_iter().chain(below)
+    }
+
+    fn remove(&mut self, sequence: u64) {
+        let Some(entry) = self.entries.remove(&sequence) else { return };
+        self.bytes -= entry.value.as_ref().map_or(0, cost);
+        if let Some(entries) = self.topics.get_mut(&entry.key) {
+            entries.remove(&sequence);
+            if entries.is_empty() {
+                self.topics.remove(&entry.key);
+            }
+        }
     }
 }
 
@@ -77,16 +114,52 @@ fn cost(value: &Bytes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Token;
+
+    fn append(pages: &mut Pages, topic: &str, id: &str, bytes: usize) -> Result<u64, BrokerError> {
+        let levels: Vec<_> = topic.split('.').map(|level| Token::parse(level).unwrap()).collect();
+        let topic = Topic::of(&levels.iter().collect::<Vec<_>>());
+        pages.append(Time::ZERO, Duration::ZERO, &topic, id, Bytes::from(vec![0; bytes]))
+    }
 
     #[test]
     fn the_oldest_goes_and_positions_stay() {
-        let (mut pages, topic) = (Pages::default(), Token::parse("t").unwrap());
-        let entry = Bytes::from(vec![0; 1024 * 1024]);
+        let mut pages = Pages::new(Journal::Usage, 1_000);
         for n in 1..=5 {
-            assert_eq!(pages.append(Time::ZERO, Duration::ZERO, &topic, &n.to_string(), entry.clone()), n);
+            assert_eq!(append(&mut pages, "t", &n.to_string(), 200), Ok(n));
         }
-        assert!(pages.bytes <= BYTES_MAX);
-        let first = pages.after(0, None, Since::Start).unwrap();
+        let first = pages.after(0, None).unwrap();
         assert_eq!((first.sequence, first.more), (3, true));
+        assert_eq!(append(&mut pages, "t", "larger than all", 1_000), Err(BrokerError::Full));
+    }
+
+    #[test]
+    fn erasing_takes_a_topic_with_all_below_it_and_makes_room() {
+        let mut pages = Pages::new(Journal::Results, 1_000);
+        for (n, topic) in ["a.0", "a-b.0", "a.1"].into_iter().enumerate() {
+            append(&mut pages, topic, &n.to_string(), 200).unwrap();
+        }
+        assert_eq!(append(&mut pages, "c.0", "full", 200), Err(BrokerError::Full));
+        pages.erase(&Token::parse("a").unwrap().into());
+        assert_eq!(&*pages.after(0, None).unwrap().key, "a-b.0");
+        assert_eq!(append(&mut pages, "c.0", "full", 200), Ok(4), "what was refused is not remembered");
+        pages.erase(&Token::parse("c").unwrap().into());
+        pages.erase(&Token::parse("a-b").unwrap().into());
+        assert!(pages.bytes == 0 && pages.topics.is_empty());
+    }
+
+    #[test]
+    fn a_topic_is_read_with_all_below_it_in_order() {
+        let mut pages = Pages::new(Journal::Results, 10_000);
+        for (n, topic) in ["a.1", "b.0", "a.0", "a.1"].into_iter().enumerate() {
+            append(&mut pages, topic, &n.to_string(), 1).unwrap();
+        }
+        let of_a = Topic::from(Token::parse("a").unwrap());
+        let mut read = Vec::new();
+        while let Some(entry) = pages.after(read.last().copied().unwrap_or(0), Some(&of_a)) {
+            assert_eq!(entry.more, entry.sequence < 4);
+            read.push(entry.sequence);
+        }
+        assert_eq!(read, [1, 3, 4]);
     }
 }

@@ -123,6 +123,12 @@ impl LaneQueue {
         self.readers.get(&(from.model.clone(), from.part)).map_or(0, |reader| reader.delivered)
     }
 
+    /// Whether a frame is still stored.
+    pub(super) fn holds(&mut self, now: Time, sequence: u64) -> bool {
+        self.drop_aged(now);
+        self.frames.contains_key(&sequence)
+    }
+
     /// Forgets a frame, if it is still there. False when there never was one.
     pub(super) fn ack(&mut self, sequence: u64) -> bool {
         self.forget(sequence);

@@ -1,6 +1,6 @@
-//! core: records with compare-and-set, whose revisions grow over the whole bucket and never come again.
+//! core: one bucket of records with compare-and-set, whose revisions grow over the whole bucket and never come again.
 
-use crate::broker::{BrokerError, Bucket, Entry, LEASE_TTL, Record};
+use crate::broker::{BrokerError, Bucket, Entry, Record};
 use crate::clock::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Records at once, marks of deleted ones included: as many keys as one installation may issue.
+/// Records of a bucket at once, marks of deleted ones included: as many keys as one installation may issue.
 const RECORDS_MAX: usize = 1_000_000;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Records {
-    entries: HashMap<(Bucket, Arc<str>), Kept>,
-    /// The last write of each record of a bucket that can be followed, in order.
-    order: BTreeMap<u64, (Bucket, Arc<str>)>,
+    bucket: Bucket,
+    entries: HashMap<Arc<str>, Kept>,
+    /// The last write of each record, in order, where the bucket can be followed.
+    order: BTreeMap<u64, Arc<str>>,
     revision: u64,
     pub(super) news: Arc<Notify>,
 }
@@ -31,67 +32,81 @@ struct Kept {
 }
 
 impl Records {
-    pub(super) fn create(&mut self, now: Now, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
-        if self.get(now, bucket, key).is_some() {
+    pub(super) fn new(bucket: Bucket) -> Self {
+        Self { bucket, entries: HashMap::new(), order: BTreeMap::new(), revision: 0, news: Arc::default() }
+    }
+
+    pub(super) fn create(&mut self, now: Now, key: &str, value: Bytes) -> Result<u64, BrokerError> {
+        if self.get(now, key).is_some() {
             return Err(BrokerError::Conflict);
         }
         if self.entries.len() >= RECORDS_MAX {
-            self.entries.retain(|(bucket, _), kept| kept.value.is_some() && !kept.expired(now, *bucket));
-            let entries = &self.entries;
-            self.order.retain(|_, record| entries.contains_key(record));
+            self.drop_marks(now);
         }
         if self.entries.len() >= RECORDS_MAX {
             return Err(BrokerError::Full);
         }
-        Ok(self.write(now, bucket, key, Some(value)))
+        Ok(self.write(now, key, Some(value)))
     }
 
-    pub(super) fn update(&mut self, now: Now, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
-        self.check(now, bucket, key, revision)?;
-        Ok(self.write(now, bucket, key, Some(value)))
+    pub(super) fn update(&mut self, now: Now, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
+        self.check(now, key, revision)?;
+        Ok(self.write(now, key, Some(value)))
     }
 
-    pub(super) fn delete(&mut self, now: Now, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
-        self.check(now, bucket, key, revision)?;
-        self.write(now, bucket, key, None);
+    pub(super) fn delete(&mut self, now: Now, key: &str, revision: u64) -> Result<(), BrokerError> {
+        self.check(now, key, revision)?;
+        self.write(now, key, None);
         Ok(())
     }
 
-    pub(super) fn get(&self, now: Now, bucket: Bucket, key: &str) -> Option<Record> {
-        let kept = self.entries.get(&(bucket, key.into()))?;
-        let value = kept.value.clone().filter(|_| !kept.expired(now, bucket))?;
+    pub(super) fn get(&self, now: Now, key: &str) -> Option<Record> {
+        let kept = self.entries.get(key)?;
+        let value = kept.value.clone().filter(|_| !kept.expired(now, self.bucket))?;
         Some(Record { value, revision: kept.revision })
     }
 
-    /// The first write or deletion after `revision` in a bucket that can be followed.
-    pub(super) fn after(&self, revision: u64, bucket: Bucket) -> Option<Entry> {
-        let mut later = self.order.range(revision + 1..).filter(|(_, (of, _))| *of == bucket);
-        let (sequence, record) = later.next()?;
-        let kept = self.entries.get(record)?;
-        let (value, stored, more) = (kept.value.clone(), kept.stored, later.next().is_some());
-        Some(Entry { key: (&*record.1).into(), value, sequence: *sequence, stored, more })
+    /// The revision of the last write.
+    pub(super) const fn last(&self) -> u64 {
+        self.revision
     }
 
-    fn check(&self, now: Now, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
-        let current = self.get(now, bucket, key).map(|record| record.revision);
+    /// The first write or deletion after `revision`.
+    pub(super) fn after(&self, revision: u64) -> Option<Entry> {
+        let mut later = self.order.range(revision + 1..);
+        let (sequence, key) = later.next()?;
+        let kept = self.entries.get(key)?;
+        let (value, stored, more) = (kept.value.clone(), kept.stored, later.next().is_some());
+        Some(Entry { key: (&**key).into(), value, sequence: *sequence, stored, more })
+    }
+
+    fn check(&self, now: Now, key: &str, revision: u64) -> Result<(), BrokerError> {
+        let current = self.get(now, key).map(|record| record.revision);
         if current == Some(revision) { Ok(()) } else { Err(BrokerError::Conflict) }
     }
 
-    fn write(&mut self, now: Now, bucket: Bucket, key: &str, value: Option<Bytes>) -> u64 {
+    fn write(&mut self, now: Now, key: &str, value: Option<Bytes>) -> u64 {
         self.revision += 1;
-        let record = (bucket, Arc::from(key));
-        let followed = ttl(bucket).is_none();
+        let key = Arc::<str>::from(key);
+        let followed = self.bucket.ttl().is_none();
         if followed {
-            self.order.insert(self.revision, record.clone());
+            self.order.insert(self.revision, key.clone());
         }
         let gone = value.is_none() && !followed;
         let kept = Kept { value, revision: self.revision, written: now.0, stored: now.1 };
-        let before = if gone { self.entries.remove(&record) } else { self.entries.insert(record, kept) };
+        let before = if gone { self.entries.remove(&key) } else { self.entries.insert(key, kept) };
         if let Some(before) = before {
             self.order.remove(&before.revision);
         }
         self.news.notify_waiters();
         self.revision
+    }
+
+    /// Forgets what was deleted or has expired.
+    fn drop_marks(&mut self, now: Now) {
+        self.entries.retain(|_, kept| kept.value.is_some() && !kept.expired(now, self.bucket));
+        let entries = &self.entries;
+        self.order.retain(|_, key| entries.contains_key(key));
     }
 }
 
@@ -100,14 +115,6 @@ pub(super) type Now = (Time, Duration);
 
 impl Kept {
     fn expired(&self, now: Now, bucket: Bucket) -> bool {
-        ttl(bucket).is_some_and(|ttl| now.0.since(self.written) >= ttl)
-    }
-}
-
-/// How long a record lives after its last write; for ever where there is none.
-const fn ttl(bucket: Bucket) -> Option<Duration> {
-    match bucket {
-        Bucket::Leases => Some(LEASE_TTL),
-        Bucket::Identity => None,
+        bucket.ttl().is_some_and(|ttl| now.0.since(self.written) >= ttl)
     }
 }

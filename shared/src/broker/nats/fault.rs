@@ -10,6 +10,8 @@ use std::{io, iter};
 pub(super) enum Fault {
     /// Nobody answers there: the stream or consumer does not exist, or has no leader yet. Nothing was done.
     Absent,
+    /// The stream is there, and no message is where one was asked for.
+    Nothing,
     /// No answer came: whether it was done is unknown.
     Unknown(String),
     /// Decided for good.
@@ -24,7 +26,7 @@ impl Fault {
 
     /// Repeating may help: safe for what is stored once however often it is said.
     pub(super) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Final(_))
+        matches!(self, Self::Absent | Self::Unknown(_))
     }
 }
 
@@ -49,6 +51,7 @@ const STORE_FAILED: u64 = 10077;
 const NO_ROOM: [u64; 5] = [10002, 10023, 10028, 10047, 10167];
 const MESSAGE_TOO_LARGE: u64 = 10054;
 const NOT_FOUND: [u64; 2] = [10014, 10059];
+const NO_MESSAGE: u64 = 10037;
 const NO_LEADER: u64 = 10008;
 const JETSTREAM_DISABLED: [u64; 2] = [10039, 10076];
 
@@ -61,6 +64,7 @@ impl From<Refusal> for Fault {
             STORE_FAILED if refusal.description.contains("maximum") => Self::Final(BrokerError::Full),
             MESSAGE_TOO_LARGE => Self::Final(BrokerError::TooLarge),
             code if NOT_FOUND.contains(&code) => Self::Absent,
+            NO_MESSAGE => Self::Nothing,
             STORE_FAILED | NO_LEADER => Self::Unknown(refusal.description),
             code if JETSTREAM_DISABLED.contains(&code) => Self::Final(BrokerError::Unfit(NO_JETSTREAM.into())),
             code => Self::Final(BrokerError::Unfit(format!("{} (error {code})", refusal.description))),
@@ -93,6 +97,7 @@ impl From<Fault> for BrokerError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Absent => Self::Unavailable("the stream is not there, or has no leader".into()),
+            Fault::Nothing => Self::Gone,
             Fault::Unknown(why) => Self::Unavailable(why),
             Fault::Final(error) => error,
         }

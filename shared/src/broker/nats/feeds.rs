@@ -4,12 +4,12 @@
 //! whether there was nothing, or nobody.
 
 use super::fault::Fault;
+use super::layout::{self, StreamId};
 use super::link::bounded;
 use super::records;
-use super::streams::{Incarnation, StreamId, Streams};
-use crate::broker::{BrokerError, Entry, Feed, Follower, Journal, Since};
+use super::streams::{Incarnation, Streams};
+use crate::broker::{BrokerError, Entry, Feed, Follower, Journal, Since, Topic, kept};
 use crate::clock::{self, Time};
-use crate::domain::Token;
 use crate::entropy;
 use async_nats::datetime::from_nanos;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -34,25 +34,37 @@ const WORD_LOST: Duration = Duration::from_secs(1);
 /// A consumer whose reader has gone is deleted by the server.
 const INACTIVE_MAX: Duration = Duration::from_secs(60);
 
-const fn letter(journal: Journal) -> &'static str {
-    match journal {
-        Journal::Usage => "u",
-        Journal::Audit => "a",
-    }
-}
-
 pub(super) async fn append(
     streams: &Streams,
     journal: Journal,
-    topic: &Token,
+    topic: &Topic,
     message_id: &str,
     entry: &Bytes,
 ) -> Result<u64, BrokerError> {
-    let subject = Subject::from(format!("{}.{topic}", letter(journal)));
+    kept::check_entry(journal, topic, entry)?;
+    let stream = StreamId::Journal(journal);
+    let subject = Subject::from(format!("{}{topic}", stream.prefix()));
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, message_id);
     let attempt = |_| streams.link.store(subject.clone(), headers.clone(), entry.clone());
-    Ok(streams.using(StreamId::Journal(journal), Fault::may_pass, attempt).await?.sequence)
+    Ok(streams.using(stream, Fault::may_pass, attempt).await?.sequence)
+}
+
+pub(super) async fn erase(streams: &Streams, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
+    kept::check_erasable(journal)?;
+    let (stream, subjects) = (StreamId::Journal(journal), subjects(journal, Some(topic)));
+    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &subjects)).await
+}
+
+/// The subjects of a topic and of all below it, or of all topics.
+fn subjects(journal: Journal, topic: Option<&Topic>) -> String {
+    let prefix = StreamId::Journal(journal).prefix();
+    let below = layout::any(journal.depth().saturating_sub(topic.map_or(0, Topic::levels)));
+    match topic {
+        Some(topic) if below.is_empty() => format!("{prefix}{topic}"),
+        Some(topic) => format!("{prefix}{topic}.{below}"),
+        None => format!("{prefix}{below}"),
+    }
 }
 
 pub(super) struct NatsFollower {
@@ -91,13 +103,22 @@ impl NatsFollower {
     pub(super) async fn open(streams: Arc<Streams>, feed: Feed, since: Since) -> Result<Self, BrokerError> {
         let changes = streams.link.changes();
         let mut follower = Self { streams, feed, since, epoch: 0, last: 0, changes, bound: None };
-        bounded(follower.bind()).await?;
+        bounded(follower.begin()).await?;
         Ok(follower)
+    }
+
+    /// "Now" is a place in the stream: whoever binds again does not begin at a later one.
+    async fn begin(&mut self) -> Result<(), Fault> {
+        if self.since == Since::Now {
+            self.epoch = self.streams.incarnation(self.stream()).await?.epoch;
+            self.last = self.streams.link.last_sequence(self.stream().name()).await?;
+        }
+        self.bind().await
     }
 
     const fn stream(&self) -> StreamId {
         match &self.feed {
-            Feed::Records(bucket) => records::stream(*bucket),
+            Feed::Records(bucket) => StreamId::Bucket(*bucket),
             Feed::Journal(journal, _) => StreamId::Journal(*journal),
         }
     }
@@ -140,15 +161,15 @@ impl NatsFollower {
 
     fn filter(&self) -> String {
         match &self.feed {
-            Feed::Records(bucket) => format!("{}>", records::prefix(*bucket)),
-            Feed::Journal(journal, topic) => format!("{}.{}", letter(*journal), topic.as_ref().map_or("*", Token::as_str)),
+            Feed::Records(_) => format!("{}>", self.stream().prefix()),
+            Feed::Journal(journal, topic) => subjects(*journal, topic.as_ref()),
         }
     }
 
     fn place(&self) -> DeliverPolicy {
         match (self.last, &self.feed, self.since) {
             (0, Feed::Records(_), _) => DeliverPolicy::LastPerSubject,
-            (0, _, Since::Start) => DeliverPolicy::All,
+            (0, _, Since::Start | Since::Now) => DeliverPolicy::All,
             (0, _, Since::Time(time)) => match from_nanos(time.as_nanos().cast_signed()) {
                 Ok(start_time) => DeliverPolicy::ByStartTime { start_time },
                 // Later than any clock says.
@@ -172,6 +193,7 @@ impl NatsFollower {
 
     /// The server's next word. A silent server is a lost one.
     async fn listen(&mut self, wait: Duration) -> Word {
+        let prefix = self.stream().prefix();
         let Some(bound) = &mut self.bound else { return Word::Lost };
         let patience = clock::now() + wait;
         loop {
@@ -194,7 +216,7 @@ impl NatsFollower {
                 Some(_) => return Word::Lost,
             }
             let context = self.streams.link.context().clone();
-            if let Some(entry) = entry(&self.feed, Message { message, context }) {
+            if let Some(entry) = entry(prefix, Message { message, context }) {
                 return Word::Entry(entry);
             }
         }
@@ -225,16 +247,11 @@ impl Follower for NatsFollower {
 }
 
 /// A message as an entry; nothing where it is not one of JetStream's.
-fn entry(feed: &Feed, message: Message) -> Option<Entry> {
+fn entry(prefix: &str, message: Message) -> Option<Entry> {
     let info = message.info().ok()?;
     let (sequence, stored, more) = (info.stream_sequence, stored(&info), info.pending > 0);
     let deleted = message.headers.as_ref().is_some_and(records::marks_deletion);
-    let subject = message.subject.as_str();
-    let key = match feed {
-        Feed::Records(bucket) => subject.strip_prefix(records::prefix(*bucket))?,
-        Feed::Journal(..) => subject.split_once('.')?.1,
-    };
-    let key = key.into();
+    let key = message.subject.strip_prefix(prefix)?.into();
     Some(Entry { key, value: (!deleted).then_some(message.message.payload), sequence, stored, more })
 }
 

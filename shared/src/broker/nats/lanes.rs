@@ -1,8 +1,9 @@
 //! edge: storing frames in a lane, and what may be said about a delivery: renew, ack, give back.
 
 use super::fault::Fault;
+use super::layout::StreamId;
 use super::link::{Link, bounded};
-use super::streams::{Incarnation, StreamId, Streams};
+use super::streams::{Incarnation, Streams};
 use crate::broker::{AckToken, BrokerError, LaneFilter, LaneSubject, Stored};
 use crate::domain::Lane;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -14,20 +15,12 @@ use tokio::time::timeout;
 /// How long a verified ack may take. The caller has a renewal to do meanwhile.
 const VERIFY_MAX: Duration = Duration::from_secs(2);
 
-const fn letter(lane: Lane) -> &'static str {
-    match lane {
-        Lane::Interactive => "i",
-        Lane::Async => "a",
-        Lane::Bulk => "b",
-    }
-}
-
 pub(super) fn filter_subject(from: &LaneFilter) -> String {
-    format!("q.{}.{}.{}.*", letter(from.lane), from.model, from.part)
+    format!("{}{}.{}.*", StreamId::Lane(from.lane).prefix(), from.model, from.part)
 }
 
 fn subject(to: &LaneSubject) -> Subject {
-    format!("q.{}.{}.{}.{}", letter(to.lane), to.model, to.part, to.origin).into()
+    format!("{}{}.{}.{}", StreamId::Lane(to.lane).prefix(), to.model, to.part, to.origin).into()
 }
 
 /// Stores a frame, trying again under the same message id until it is known to be stored, is refused, or 5 s are over.
@@ -46,6 +39,14 @@ async fn publish_once(link: &Link, there: Incarnation, to: Subject, message_id: 
         return Err(Fault::Unknown("reconnected while publishing".into()));
     }
     Ok(Stored { sequence: ack.sequence, epoch: there.epoch, duplicate: ack.duplicate })
+}
+
+/// There is no question that leaves the message's bytes out of the answer.
+pub(super) async fn holds(streams: &Streams, lane: Lane, epoch: u64, sequence: u64) -> Result<bool, BrokerError> {
+    let stream = StreamId::Lane(lane);
+    let attempt =
+        |there: Incarnation| async move { Ok(sequence > 0 && there.epoch == epoch && streams.link.stores(stream.name(), sequence).await?) };
+    streams.using(stream, Fault::may_pass, attempt).await
 }
 
 pub(super) async fn ack(streams: &Streams, token: &AckToken) -> Result<(), BrokerError> {

@@ -8,13 +8,14 @@ use crate::{clock, entropy, tls};
 use async_nats::client::{Client, Request};
 use async_nats::connection::State;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerAddr, Subject};
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::json;
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -145,6 +146,27 @@ impl Link {
             }
             Err((_, error)) => Err(unknown(&error)),
         }
+    }
+
+    /// Whether a stream has a message at this position.
+    pub(super) async fn stores(&self, stream: &str, sequence: u64) -> Result<bool, Fault> {
+        let asked = self.api::<IgnoredAny>(format!("STREAM.MSG.GET.{stream}"), json!({ "seq": sequence }).to_string()).await;
+        match asked {
+            Ok(_) => Ok(true),
+            Err(Fault::Nothing) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The position of the last message that a stream ever had.
+    pub(super) async fn last_sequence(&self, stream: &str) -> Result<u64, Fault> {
+        Ok(self.api::<Info>(format!("STREAM.INFO.{stream}"), "").await?.state.last_sequence)
+    }
+
+    /// Removes a stream's messages at these subjects.
+    pub(super) async fn purge(&self, stream: &str, subjects: &str) -> Result<(), Fault> {
+        let question = json!({ "filter": subjects }).to_string();
+        self.api::<IgnoredAny>(format!("STREAM.PURGE.{stream}"), question).await.map(drop)
     }
 
     /// Stores a message in the stream that listens at `subject`.

@@ -7,8 +7,9 @@
 use super::BrokerError;
 use super::fault::Fault;
 use super::lanes::filter_subject;
+use super::layout::StreamId;
 use super::link::bounded;
-use super::streams::{Incarnation, StreamId, Streams, TRUST};
+use super::streams::{Incarnation, Streams, TRUST};
 use crate::broker::{AckToken, Delivery, LaneFilter, Puller, ack_wait};
 use crate::clock::{self, Time};
 use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy, Info, IntoConsumerConfig, pull};

@@ -4,7 +4,8 @@
 //! from the past.
 
 use super::fault::Fault;
-use super::streams::{StreamId, Streams};
+use super::layout::StreamId;
+use super::streams::Streams;
 use crate::broker::{BrokerError, Bucket, Record};
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::message::StreamMessage;
@@ -15,22 +16,8 @@ use bytes::Bytes;
 const OPERATION_HEADER: &str = "KV-Operation";
 const DELETED: &str = "DEL";
 
-pub(super) const fn stream(bucket: Bucket) -> StreamId {
-    match bucket {
-        Bucket::Leases => StreamId::Leases,
-        Bucket::Identity => StreamId::Identity,
-    }
-}
-
-pub(super) const fn prefix(bucket: Bucket) -> &'static str {
-    match bucket {
-        Bucket::Leases => "$KV.tidemill_leases.",
-        Bucket::Identity => "$KV.tidemill_identity.",
-    }
-}
-
 fn subject(bucket: Bucket, key: &str) -> Subject {
-    format!("{}{key}", prefix(bucket)).into()
+    format!("{}{key}", StreamId::Bucket(bucket).prefix()).into()
 }
 
 pub(super) async fn create(streams: &Streams, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
@@ -84,11 +71,11 @@ async fn write(
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
     let subject = subject(bucket, key);
     let attempt = |_| streams.link.store(subject.clone(), headers.clone(), value.clone());
-    Ok(streams.using(stream(bucket), Fault::left_no_trace, attempt).await?.sequence)
+    Ok(streams.using(StreamId::Bucket(bucket), Fault::left_no_trace, attempt).await?.sequence)
 }
 
 async fn last(streams: &Streams, bucket: Bucket, key: &str) -> Result<Option<StreamMessage>, BrokerError> {
-    let (stream, subject) = (stream(bucket), subject(bucket, key));
+    let (stream, subject) = (StreamId::Bucket(bucket), subject(bucket, key));
     streams.using(stream, Fault::may_pass, |_| streams.link.last(stream.name(), &subject)).await
 }
 
