@@ -15,12 +15,12 @@ mod view;
 
 use crate::exchange::{Arrival, Exchange};
 use crate::gate::Gate;
-use crate::refusal;
+use crate::native::{self, Answered, Refused};
 use audit::Author;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, Method};
 use shared::config::Limits;
@@ -65,25 +65,6 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
         .with_state(office)
 }
 
-/// What a handler answers.
-type Answered = Result<Response, Refused>;
-
-struct Refused(Failure);
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self(failure)
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let mut response = refusal::response(&self.0);
-        response.extensions_mut().insert(self.0.code); // For the access log.
-        response
-    }
-}
-
 /// Lets in who may: everybody else hears nothing of what is here.
 async fn enter(State(office): State<Arc<Office>>, mut request: Request, next: Next) -> Response {
     let arrival = request.extensions().get::<Arrival>().cloned().expect("the server stamps every request");
@@ -94,10 +75,7 @@ async fn enter(State(office): State<Arc<Office>>, mut request: Request, next: Ne
         Err(failure) => return exchange.refuse(&failure),
     };
     let response = next.run(request).await;
-    match response.extensions().get::<Code>() {
-        Some(code) => exchange.failed(*code),
-        None => exchange.answered(),
-    }
+    native::note_end(&mut exchange, &response);
     response
 }
 

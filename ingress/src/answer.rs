@@ -1,6 +1,7 @@
 //! edge: the answer on its way back to the caller: whole, or as a stream of events passed through as they come.
 
 use crate::exchange::Exchange;
+use crate::jobs;
 use crate::rate_limit;
 use crate::refusal;
 use crate::ticket::{AnswerPart, Ticket};
@@ -11,6 +12,7 @@ use futures::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use shared::domain::Lane;
 use shared::error::Failure;
+use shared::jobs::Job;
 use shared::wire::ReplyHead;
 use std::convert::Infallible;
 
@@ -22,8 +24,16 @@ const BATCH_SIZE: HeaderName = HeaderName::from_static("x-tidemill-batch-size");
 
 /// An answer that has at least begun.
 pub(crate) enum Reply {
-    Whole { head: Option<Box<ReplyHead>>, body: Bytes },
-    Stream { first: AnswerPart, rest: Ticket },
+    Whole {
+        head: Option<Box<ReplyHead>>,
+        body: Bytes,
+    },
+    Stream {
+        first: AnswerPart,
+        rest: Ticket,
+    },
+    /// It is run later.
+    Accepted(Box<Job>),
 }
 
 /// Waits for the whole answer or, of a stream, for its first part: until then a failure still has a status of its own.
@@ -60,6 +70,10 @@ pub(crate) fn write(reply: Reply, mut exchange: Exchange) -> Response {
             exchange.first_byte(head);
             exchange.answered();
             respond("application/json", Body::from(body), &exchange)
+        }
+        Reply::Accepted(job) => {
+            exchange.answered();
+            jobs::accepted(&job)
         }
         Reply::Stream { mut first, rest } => {
             exchange.first_byte(first.head.take());

@@ -6,12 +6,15 @@ use crate::compose::{Composed, Order, compose};
 use crate::entry::{self, Entered};
 use crate::exchange::{Arrival, Exchange};
 use crate::gate::Gate;
+use crate::jobs;
 use crate::road::Letter;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use shared::clock::Time;
 use shared::domain::Operation;
 use shared::error::Failure;
+use shared::identity::Caller;
 use std::sync::Arc;
 
 pub(crate) async fn chat(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
@@ -36,13 +39,21 @@ async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -
 
 /// Identify, check, route, put into an envelope, publish, wait. The body stays the caller's bytes all the way.
 async fn travel(gate: &Gate, op: Operation, request: Request, exchange: &mut Exchange) -> Result<Reply, Failure> {
-    let Entered { caller, traceparent, deadline, body } = entry::enter(gate, request, exchange).await?;
-    let order = Order { id: exchange.id(), op, caller: &caller, traceparent, body };
-    let Composed { model, name, envelope, body } = compose(gate, order)?;
-    let stream = envelope.stream;
-    exchange.address(name, stream);
+    let Entered { caller, traceparent, deadline, errand, body } = entry::enter(gate, request, exchange).await?;
+    let order = Order { id: exchange.id(), op, caller: &caller, traceparent, body: body.clone() };
+    let composed = compose(gate, order)?;
+    exchange.address(Arc::clone(&composed.name), composed.envelope.stream);
+    match errand {
+        None => wait(gate, composed, &caller, deadline).await,
+        Some(errand) => jobs::run(gate, composed, &errand, jobs::fingerprint(op, &body), deadline).await,
+    }
+}
 
-    let letter = Letter { envelope, body, deadline, account: gate.account(&caller) };
+/// Out to the lane, and back from the inbox.
+async fn wait(gate: &Gate, composed: Composed, caller: &Caller, deadline: Time) -> Result<Reply, Failure> {
+    let Composed { model, envelope, body, .. } = composed;
+    let stream = envelope.stream;
+    let letter = Letter { envelope, body, deadline, account: gate.account(caller) };
     let ticket = gate.road.send(&model, letter).await?;
     answer::wait(ticket, stream).await
 }

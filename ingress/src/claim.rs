@@ -37,7 +37,7 @@ pub(crate) async fn store(
     let hash = blake3::hash(&body).as_bytes().to_vec();
     let guard = BlobGuard { broker: Arc::clone(broker), key: key.clone() };
     match timeout_at(clock::instant(deadline), put(broker.as_ref(), &key, &body)).await {
-        Ok(Ok(())) => Ok((Claim { key, hash }, guard)),
+        Ok(Ok(())) => Ok((Claim { key, hash, kept: false }, guard)),
         Ok(Err(error)) => Err(refusal::of_broker(&error)),
         Err(_) => Err(deadline_exceeded()),
     }

@@ -4,6 +4,7 @@ use crate::body;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::headers;
+use crate::jobs::Errand;
 use axum::extract::Request;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,6 +20,8 @@ pub(crate) struct Entered {
     pub(crate) caller: Arc<Caller>,
     pub(crate) traceparent: Option<Box<str>>,
     pub(crate) deadline: Time,
+    /// `None`: they wait for the answer here and now.
+    pub(crate) errand: Option<Errand>,
     pub(crate) body: Bytes,
 }
 
@@ -29,7 +32,7 @@ pub(crate) struct Entered {
 /// [`headers::request_timeout`] and [`body::read`].
 pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange) -> Result<Entered, Failure> {
     let (parts, body) = request.into_parts();
-    let (caller, deadline) = match pass(gate, &parts.headers, exchange).await {
+    let Passed { caller, deadline, errand } = match pass(gate, &parts.headers, exchange).await {
         Ok(passed) => passed,
         Err(failure) => {
             body::discard(&parts.headers, body);
@@ -37,18 +40,26 @@ pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange
         }
     };
     let body = body::read(&parts.headers, body, &gate.config.limits, deadline).await?;
-    Ok(Entered { caller, traceparent: headers::traceparent(&parts.headers), deadline, body })
+    Ok(Entered { caller, traceparent: headers::traceparent(&parts.headers), deadline, errand, body })
+}
+
+/// A caller who may send a body.
+struct Passed {
+    caller: Arc<Caller>,
+    deadline: Time,
+    errand: Option<Errand>,
 }
 
 /// What the headers alone decide.
-async fn pass(gate: &Gate, headers: &HeaderMap, exchange: &mut Exchange) -> Result<(Arc<Caller>, Time), Failure> {
+async fn pass(gate: &Gate, headers: &HeaderMap, exchange: &mut Exchange) -> Result<Passed, Failure> {
     let caller = gate.auth.identify(headers).await?;
     exchange.identify(Arc::clone(&caller));
+    let errand = Errand::read(headers)?;
     if let Some(op) = exchange.op() {
-        caller.may_call(op, Lane::Interactive)?;
+        caller.may_call(op, if errand.is_some() { Lane::Async } else { Lane::Interactive })?;
     }
     headers::expect_json(headers)?;
     let timeout = headers::request_timeout(headers, Duration::from_millis(gate.config.limits.request_timeout_ms))?;
     exchange.hold(gate.admission.admit(&caller.tenant.name)?);
-    Ok((caller, exchange.began_at() + timeout))
+    Ok(Passed { caller, deadline: exchange.began_at() + timeout, errand })
 }

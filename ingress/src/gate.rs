@@ -4,12 +4,14 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::compose::Order;
 use crate::exchange::{Arrival, Exchange};
+use crate::jobs::Watch;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::refusals::Account;
 use crate::road::Road;
 use arc_swap::Guard;
 use prometheus::Registry;
+use shared::broker::Broker;
 use shared::clock;
 use shared::config::{Config, Model};
 use shared::domain::{Lane, ModelKind, Operation};
@@ -29,6 +31,8 @@ pub(crate) struct Gate {
     pub(crate) models: HashMap<Arc<str>, usize>,
     pub(crate) admission: Admission,
     pub(crate) road: Arc<Road>,
+    /// Who waits here for jobs.
+    pub(crate) watch: Arc<Watch>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Registry,
@@ -38,6 +42,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    pub(crate) fn broker(&self) -> &dyn Broker {
+        self.road.broker.as_ref()
+    }
+
     /// Everybody who may call, as they are known at this moment.
     pub(crate) fn directory(&self) -> Guard<Arc<Directory>> {
         self.auth.directory().load()

@@ -220,6 +220,11 @@ impl Road {
         self.outbox.post(Address::Cancels, cancel, Bytes::new());
     }
 
+    /// Nobody waits for these deferred requests any more.
+    pub(crate) fn call_off(&self, ids: Vec<RequestId>) {
+        self.cancel(&Cancel { ids, exec: None });
+    }
+
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,11 +3,11 @@
 use crate::exchange::Arrival;
 use crate::gate::Gate;
 use crate::headers;
-use crate::{chat, models, probes};
-use axum::extract::State;
+use crate::{batches, chat, files, jobs, models, native, probes};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use http::HeaderValue;
 use shared::error::{Code, Failure};
 use shared::{clock, entropy};
@@ -19,6 +19,7 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(chat::completions))
         .route("/v1/embeddings", post(chat::embeddings))
+        .merge(native(Arc::clone(&gate)))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/livez", get(probes::livez))
@@ -27,6 +28,22 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gate)
+}
+
+/// What calls no model.
+fn native(gate: Arc<Gate>) -> Router<Arc<Gate>> {
+    Router::new()
+        .route("/v1/files", get(files::list).post(files::create))
+        .route("/v1/files/{id}", get(files::one).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", get(batches::list).post(batches::create))
+        .route("/v1/batches/{id}", get(batches::one))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::one).delete(jobs::cancel))
+        .route("/v1/jobs/{id}/events", get(jobs::attach))
+        .layer(DefaultBodyLimit::disable()) // Each reader has its own bounds.
+        .layer(middleware::from_fn_with_state(gate, native::enter))
 }
 
 /// Gives a request its id before anything looks at it. Returns what its answer is to carry as [`headers::REQUEST_ID`].

@@ -2,7 +2,9 @@
 
 use crate::admission::Admission;
 use crate::auth::Auth;
+use crate::batches::steward;
 use crate::gate::Gate;
+use crate::jobs::sweeper;
 use crate::jwt::{SourceError, Tokens};
 use crate::metrics::{Metrics, TlsMetrics};
 use crate::peers::Peers;
@@ -56,6 +58,7 @@ pub struct Ingress {
     _publishers: Vec<Guarded>,
     _renewal: Option<Guarded>,
     _identity: Guarded,
+    _keepers: [Guarded; 3],
 }
 
 impl Ingress {
@@ -100,7 +103,23 @@ impl Ingress {
             None => None,
         };
         let server = bind(gate.config.listen, &gate, tls, routes::router(Arc::clone(&gate))).await?;
-        Ok(Self { gate, server, admin, outbox, pulse, _ears: ears, _publishers: publishers, _renewal: renewal, _identity: identity })
+        let keepers = [
+            task::spawn_guarded("jobs", Arc::clone(&gate.watch).run(Arc::clone(&gate.road.broker))),
+            task::spawn_guarded("sweeper", sweeper::run(Arc::clone(&gate))),
+            task::spawn_guarded("steward", steward::run(Arc::clone(&gate))),
+        ];
+        Ok(Self {
+            gate,
+            server,
+            admin,
+            outbox,
+            pulse,
+            _ears: ears,
+            _publishers: publishers,
+            _renewal: renewal,
+            _identity: identity,
+            _keepers: keepers,
+        })
     }
 
     /// Where the administration listens, if it does.
@@ -115,7 +134,7 @@ impl Ingress {
 
     /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
     pub async fn drain(self) {
-        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _identity } = self;
+        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _identity, _keepers } = self;
         gate.admission.close();
         let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
         if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {
@@ -167,6 +186,7 @@ fn gate(
         models: config.models.iter().enumerate().map(|(index, model)| (model.name.as_str().into(), index)).collect(),
         admission: Admission::new(&config.limits, metrics.in_flight.clone()),
         road,
+        watch: Arc::default(),
         peers,
         metrics,
         registry: registry.clone(),

@@ -3,6 +3,7 @@
 mod file;
 mod identity;
 mod issuer;
+mod jobs;
 mod price;
 mod redis;
 mod secret;
@@ -11,6 +12,7 @@ mod tls;
 pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
 pub use issuer::{ClaimNames, Issuer, JwksAt, Naming, SignatureAlgorithm};
+pub use jobs::Jobs;
 pub use price::Price;
 pub use redis::Redis;
 pub use secret::Secret;
@@ -35,6 +37,7 @@ pub struct Config {
     pub nats: Option<Nats>,
     pub redis: Option<Redis>,
     pub limits: Limits,
+    pub jobs: Jobs,
     pub models: Vec<Model>,
     pub roles: Vec<Role>,
     pub tenants: Vec<Tenant>,

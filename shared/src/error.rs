@@ -57,6 +57,8 @@ codes! {
     Conflict = "conflict", 409, "invalid_request_error";
     /// It is written in the configuration file.
     ReadOnly = "read_only", 409, "invalid_request_error";
+    /// One `Idempotency-Key`, two requests.
+    IdempotencyMismatch = "idempotency_mismatch", 422, "invalid_request_error";
     BodyTooLarge = "body_too_large", 413, "invalid_request_error";
     UnsupportedMediaType = "unsupported_media_type", 415, "invalid_request_error";
     // Too much work.
@@ -85,6 +87,9 @@ codes! {
     // A stream that had begun; travels as an error event.
     StreamInterrupted = "stream_interrupted", 502, "server_error";
     SlowReader = "slow_reader", 503, "server_error";
+    // A line of a batch.
+    BatchCancelled = "batch_cancelled", 409, "invalid_request_error";
+    BatchExpired = "batch_expired", 504, "timeout_error";
     // The road itself.
     Cancelled = "cancelled", 499, "server_error";
     Lost = "lost", 503, "service_unavailable_error";

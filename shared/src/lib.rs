@@ -11,7 +11,7 @@ pub mod error;
 pub mod gather;
 pub mod hear;
 pub mod identity;
-// pub mod jobs;
+pub mod jobs;
 pub mod outbox;
 pub mod quota;
 pub mod task;

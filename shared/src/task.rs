@@ -24,6 +24,13 @@ where
 #[derive(Debug)]
 pub struct Guarded(JoinHandle<()>);
 
+impl Guarded {
+    /// Whether its work is done.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 /// Spawns a task that is aborted when the returned guard is dropped.
 pub fn spawn_guarded<F>(name: &'static str, work: F) -> Guarded
 where

@@ -1,8 +1,8 @@
 //! edge: pages of the journals: who changed what, and who called which model when.
 
-use super::ask::Query;
 use super::change::unavailable;
 use super::{Answered, Office};
+use crate::query::Query;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;

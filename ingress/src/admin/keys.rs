@@ -1,10 +1,11 @@
 //! edge: issued keys. A key's text is in the answer to its creation and to each rotation, and nowhere else: what is kept is a digest.
 
-use super::ask::{self, Query, invalid};
+use super::ask::{self, invalid};
 use super::audit::{Action, Author};
 use super::change::{Change, conflict};
 use super::named::{deleted, not_found, read_only};
 use super::{Answered, Office, view};
+use crate::query::Query;
 use axum::Extension;
 use axum::extract::{Path, Request, State};
 use http::StatusCode;

@@ -1,9 +1,10 @@
 //! edge: tenants and roles: objects that have a name and are written whole.
 
-use super::ask::{self, Expected, Query, invalid};
+use super::ask::{self, Expected, invalid};
 use super::audit::{Action, Author};
 use super::change::{Change, conflict, unavailable};
 use super::{Answered, Office, view};
+use crate::query::Query;
 use axum::Extension;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;

@@ -1,7 +1,7 @@
 //! core: objects as the administration shows them, and as they stand in the audit journal: never a secret, never a digest.
 
 use super::Answered;
-use super::ask::Query;
+use crate::query::Query;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};

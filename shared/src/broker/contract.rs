@@ -99,6 +99,7 @@ const CHECKS: &[Check] = checks![
     feeds::followed_records_begin_with_their_present_state,
     feeds::followed_jobs_and_files_are_apart,
     feeds::records_may_be_followed_from_now_on,
+    feeds::the_records_of_one_owner_are_followed_apart,
     results::a_job_is_read_with_all_its_parts_and_a_part_alone,
     results::a_reader_from_now_on_hears_nothing_from_before,
     results::what_is_erased_is_gone_and_the_rest_is_not,

@@ -17,22 +17,30 @@ pub enum Bucket {
     Identity,
     /// Deferred work: the truth of its state. They stay until deleted and can be followed; keys are `<tenant's token>.<id>`.
     Jobs,
-    /// What is known of each uploaded or written file. As `Jobs`.
+    /// As `Jobs`: files of requests that are run line by line.
+    Batches,
+    /// As `Jobs`: what is known of each uploaded or written file.
     Files,
 }
 
 impl Bucket {
-    pub const ALL: [Self; 4] = [Self::Leases, Self::Identity, Self::Jobs, Self::Files];
+    pub const ALL: [Self; 5] = [Self::Leases, Self::Identity, Self::Jobs, Self::Batches, Self::Files];
 
     pub(super) const fn index(self) -> usize {
         self as usize
+    }
+
+    /// Whether nothing stays of a deleted record, so that records may come and go for years: who follows the bucket may
+    /// not hear of a deletion.
+    pub(super) const fn forgets(self) -> bool {
+        matches!(self, Self::Jobs | Self::Batches | Self::Files)
     }
 
     /// How long a record lives after its last write; for ever where there is none.
     pub(super) const fn ttl(self) -> Option<Duration> {
         match self {
             Self::Leases => Some(LEASE_TTL),
-            Self::Identity | Self::Jobs | Self::Files => None,
+            Self::Identity | Self::Jobs | Self::Batches | Self::Files => None,
         }
     }
 }
@@ -154,8 +162,9 @@ pub(super) fn check_erasable(journal: Journal) -> Result<(), BrokerError> {
 /// What can be read in order, from the past on into what is still to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Feed {
-    /// The present state of each record, then every write and deletion. Only of a bucket whose records stay.
-    Records(Bucket),
+    /// The present state of each record, then every write and deletion: of those whose keys begin with these levels, or of
+    /// all. Only of a bucket whose records stay.
+    Records(Bucket, Option<Topic>),
     /// The entries of one topic and of all below it, or of all topics.
     Journal(Journal, Option<Topic>),
 }

@@ -6,7 +6,7 @@ mod models;
 mod tenants;
 mod tls;
 
-use super::{Admin, ClientTls, Config, Limits, Nats, Redis, ServerTls, StreamBytes};
+use super::{Admin, ClientTls, Config, Jobs, Limits, Nats, Redis, ServerTls, StreamBytes};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
@@ -35,6 +35,7 @@ struct FileRoot {
     redis: Option<Spanned<Redis>>,
     #[serde(default)]
     limits: Limits,
+    jobs: Option<Spanned<Jobs>>,
     #[serde(default)]
     models: Vec<FileModel>,
     #[serde(default)]
@@ -100,6 +101,7 @@ impl Reader<'_> {
         let nats = root.nats.map(|nats| self.nats(nats)).transpose()?;
         let redis = self.redis(root.redis)?;
         let limits = self.limits(root.limits)?;
+        let jobs = self.jobs(root.jobs)?;
         let models = self.models(root.models, &mut warnings)?;
         let roles = self.roles(root.roles)?;
         let tenants = self.tenants(root.tenants, &roles, &mut warnings)?;
@@ -107,7 +109,7 @@ impl Reader<'_> {
         let issuers = self.issuers(root.issuers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
         let admin = root.admin;
-        Ok(Config { listen, tls, admin, nats, redis, limits, models, roles, tenants, peppers, issuers, warnings })
+        Ok(Config { listen, tls, admin, nats, redis, limits, jobs, models, roles, tenants, peppers, issuers, warnings })
     }
 
     fn nats(&self, file: Spanned<FileNats>) -> Result<Nats, ConfigError> {
@@ -124,6 +126,12 @@ impl Reader<'_> {
         let Some(file) = file else { return Ok(None) };
         file.value.check().map_err(|what| self.at(&file, format!("redis.{what}")))?;
         Ok(Some(file.value))
+    }
+
+    fn jobs(&self, file: Option<Spanned<Jobs>>) -> Result<Jobs, ConfigError> {
+        let Some(file) = file else { return Ok(Jobs::default()) };
+        file.value.check().map_err(|what| self.at(&file, format!("jobs: {what}")))?;
+        Ok(file.value)
     }
 
     fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {

@@ -72,6 +72,11 @@ impl Caller {
         self.role.models.matches(model) && self.scope().is_none_or(|scope| scope.models.matches(model))
     }
 
+    /// What their credential narrows their role to, for work that is done later.
+    pub fn narrowed_to(&self) -> Option<Scope> {
+        self.scope().cloned()
+    }
+
     pub fn admin(&self) -> Admin {
         self.role.admin
     }

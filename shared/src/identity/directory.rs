@@ -86,7 +86,7 @@ impl Directory {
         let key = if key::is_issued(credential) { self.issued(credential, now)? } else { self.literals.find(credential) };
         let key = key.ok_or_else(nobodys)?;
         if key.blocked {
-            return Err(Failure::new(Code::KeyBlocked, "This API key is blocked: ask whoever gave it to you"));
+            return Err(blocked());
         }
         if key.expires_at.is_some_and(|end| end <= now) {
             return Err(expired());
@@ -106,6 +106,22 @@ impl Directory {
             .ok_or_else(|| Failure::new(Code::PermissionDenied, "The tenant that your token names is not known here: ask the operator"))?;
         let role = role.map_or(tenant.role.as_ref(), |name| self.role(name)).ok_or_else(no_role)?;
         Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: None, token_scope: Some(Arc::clone(scope)) })
+    }
+
+    /// Who left work here to be done later: with the rights that their role, key and scope have now.
+    ///
+    /// # Errors
+    /// `permission_denied` where tenant or role are not here any more; `key_blocked`.
+    pub fn acting(&self, tenant: &str, role: &str, key: Option<&str>, scope: Option<Arc<Scope>>) -> Result<Caller, Failure> {
+        let gone = || Failure::new(Code::PermissionDenied, "The tenant that left this work is not here any more: ask the operator");
+        let tenant = self.tenant(tenant).ok_or_else(gone)?;
+        let role = self.role(role).ok_or_else(no_role)?;
+        let of_file = |id: &str| self.literals.iter().find(|key| *key.id == *id);
+        let key = key.and_then(|id| KeyId::parse(id).and_then(|id| self.key(id)).or_else(|| of_file(id)));
+        if key.is_some_and(|key| key.blocked) {
+            return Err(blocked());
+        }
+        Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: key.cloned(), token_scope: scope })
     }
 
     pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
@@ -182,6 +198,10 @@ impl Directory {
 
 fn nobodys() -> Failure {
     Failure::new(Code::InvalidApiKey, "This API key is not known here: check it")
+}
+
+fn blocked() -> Failure {
+    Failure::new(Code::KeyBlocked, "This API key is blocked: ask whoever gave it to you")
 }
 
 fn expired() -> Failure {

@@ -83,7 +83,7 @@ struct Place {
 impl Place {
     /// Reads the store to its end, over a copy of `file`.
     async fn open(file: &Directory, broker: &dyn Broker) -> Result<(Self, Directory), BrokerError> {
-        let follower = broker.follow(&Feed::Records(Bucket::Identity), Since::Start).await?;
+        let follower = broker.follow(&Feed::Records(Bucket::Identity, None), Since::Start).await?;
         let (mut place, mut directory) = (Self { follower, reader: Reader::default() }, file.clone());
         let mut more = false;
         while let Some(entry) = place.follower.next(WAIT_FIRST).await? {

@@ -108,6 +108,9 @@ impl Encoding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     pub key: Box<str>,
+    /// It is in the store of files, where it stays for as long as its job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     #[serde(with = "serde_bytes")]
     pub hash: Vec<u8>,
 }

@@ -95,7 +95,7 @@ pub(super) async fn followed_records_begin_with_their_present_state(pair: Pair) 
         ours.map(|e| (e.key.to_string(), text(e))).collect()
     };
     let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> { all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect() };
-    let mut follower = pair.other.follow(&Feed::Records(BUCKET), Since::Start).await.expect("a reader");
+    let mut follower = pair.other.follow(&Feed::Records(BUCKET, None), Since::Start).await.expect("a reader");
     assert_eq!(mine(read(&mut follower).await), pairs(&[("feed.a", "2")]));
 
     let second = pair.one.record_create(BUCKET, "feed.b", value("3")).await.expect("created");
@@ -115,7 +115,7 @@ pub(super) async fn followed_jobs_and_files_are_apart(pair: Pair) {
         pair.other.record_update(bucket, "tenant.same-key", value, first).await.expect("updated");
     }
     for (bucket, expected) in [(Bucket::Jobs, "a job"), (Bucket::Files, "a file")] {
-        let mut follower = pair.other.follow(&Feed::Records(bucket), Since::Start).await.expect("a reader");
+        let mut follower = pair.other.follow(&Feed::Records(bucket, None), Since::Start).await.expect("a reader");
         let entries = read(&mut follower).await;
         let mine: Vec<_> = entries.iter().filter(|entry| &*entry.key == "tenant.same-key").map(text).collect();
         assert_eq!(mine, [expected]);
@@ -124,10 +124,23 @@ pub(super) async fn followed_jobs_and_files_are_apart(pair: Pair) {
 
 pub(super) async fn records_may_be_followed_from_now_on(pair: Pair) {
     let first = pair.one.record_create(Bucket::Jobs, "now.a", Bytes::from_static(b"before")).await.expect("created");
-    let mut follower = pair.other.follow(&Feed::Records(Bucket::Jobs), Since::Now).await.expect("a reader");
+    let mut follower = pair.other.follow(&Feed::Records(Bucket::Jobs, None), Since::Now).await.expect("a reader");
     pair.one.record_create(Bucket::Jobs, "now.b", Bytes::from_static(b"after")).await.expect("created");
-    pair.one.record_delete(Bucket::Jobs, "now.a", first).await.expect("deleted");
+    pair.one.record_update(Bucket::Jobs, "now.a", Bytes::from_static(b"again"), first).await.expect("updated");
     let entries = read(&mut follower).await;
     let mine: Vec<_> = entries.iter().filter(|e| e.key.starts_with("now.")).map(|e| format!("{} {}", e.key, text(e))).collect();
-    assert_eq!(mine, ["now.b after", "now.a deleted"]);
+    assert_eq!(mine, ["now.b after", "now.a again"]);
+}
+
+pub(super) async fn the_records_of_one_owner_are_followed_apart(pair: Pair) {
+    for key in ["mine.a", "mine.b", "mine-too.a"] {
+        pair.one.record_create(Bucket::Files, key, Bytes::from_static(b"x")).await.expect("created");
+    }
+    let record = pair.other.record_get(Bucket::Files, "mine.b").await.expect("read").expect("is there");
+    pair.other.record_delete(Bucket::Files, "mine.b", record.revision).await.expect("deleted");
+    let mine = Feed::Records(Bucket::Files, Some(Token::parse("mine").expect("a token").into()));
+    let mut follower = pair.other.follow(&mine, Since::Start).await.expect("a reader");
+    let keys: Vec<_> = read(&mut follower).await.into_iter().map(|entry| entry.key.to_string()).collect();
+    assert_eq!(keys, ["mine.a"], "nothing stays of a deleted record in this bucket");
+    pair.one.record_create(Bucket::Files, "mine.b", Bytes::from_static(b"y")).await.expect("it can be created again");
 }

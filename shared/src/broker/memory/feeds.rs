@@ -20,7 +20,7 @@ pub(super) struct MemoryFollower {
 impl MemoryFollower {
     pub(super) fn open(shared: Arc<Shared>, feed: Feed, since: Since) -> Self {
         let (news, written) = match &feed {
-            Feed::Records(bucket) => {
+            Feed::Records(bucket, _) => {
                 let records = lock(shared.records(*bucket));
                 (records.news.clone(), records.last())
             }
@@ -35,7 +35,7 @@ impl MemoryFollower {
 
     fn look(&self) -> Option<Entry> {
         match &self.feed {
-            Feed::Records(bucket) => lock(self.shared.records(*bucket)).after(self.last),
+            Feed::Records(bucket, levels) => lock(self.shared.records(*bucket)).after(self.last, levels.as_ref()),
             Feed::Journal(journal, topic) => lock(self.shared.journal(*journal)).after(self.last, topic.as_ref()),
         }
     }

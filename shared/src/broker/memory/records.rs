@@ -1,6 +1,6 @@
 //! core: one bucket of records with compare-and-set, whose revisions grow over the whole bucket and never come again.
 
-use crate::broker::{BrokerError, Bucket, Entry, Record};
+use crate::broker::{BrokerError, Bucket, Entry, Record, Topic};
 use crate::clock::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -71,9 +71,10 @@ impl Records {
         self.revision
     }
 
-    /// The first write or deletion after `revision`.
-    pub(super) fn after(&self, revision: u64) -> Option<Entry> {
-        let mut later = self.order.range(revision + 1..);
+    /// The first write or deletion after `revision`, of a key that begins with these levels.
+    pub(super) fn after(&self, revision: u64, levels: Option<&Topic>) -> Option<Entry> {
+        let is_below = |levels: &Topic, key: &str| key.strip_prefix(levels.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let mut later = self.order.range(revision + 1..).filter(|(_, key)| levels.is_none_or(|levels| is_below(levels, key)));
         let (sequence, key) = later.next()?;
         let kept = self.entries.get(key)?;
         let (value, stored, more) = (kept.value.clone(), kept.stored, later.next().is_some());
@@ -92,8 +93,11 @@ impl Records {
         if followed {
             self.order.insert(self.revision, key.clone());
         }
-        let gone = value.is_none() && !followed;
+        let gone = value.is_none() && (!followed || self.bucket.forgets());
         let kept = Kept { value, revision: self.revision, written: now.0, stored: now.1 };
+        if gone {
+            self.order.remove(&self.revision);
+        }
         let before = if gone { self.entries.remove(&key) } else { self.entries.insert(key, kept) };
         if let Some(before) = before {
             self.order.remove(&before.revision);

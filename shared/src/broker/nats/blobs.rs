@@ -70,5 +70,5 @@ async fn get_chunk(streams: &Streams, store: Store, from: Subject) -> Result<Opt
 pub(super) async fn delete(streams: &Streams, store: Store, key: &str) -> Result<(), BrokerError> {
     let stream = StreamId::Blobs(store);
     let chunks = format!("{}{key}.*", stream.prefix());
-    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &chunks)).await
+    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &chunks, None)).await
 }

@@ -53,7 +53,7 @@ pub(super) async fn append(
 pub(super) async fn erase(streams: &Streams, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
     kept::check_erasable(journal)?;
     let (stream, subjects) = (StreamId::Journal(journal), subjects(journal, Some(topic)));
-    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &subjects)).await
+    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &subjects, None)).await
 }
 
 /// The subjects of a topic and of all below it, or of all topics.
@@ -118,7 +118,7 @@ impl NatsFollower {
 
     const fn stream(&self) -> StreamId {
         match &self.feed {
-            Feed::Records(bucket) => StreamId::Bucket(*bucket),
+            Feed::Records(bucket, _) => StreamId::Bucket(*bucket),
             Feed::Journal(journal, _) => StreamId::Journal(*journal),
         }
     }
@@ -161,14 +161,15 @@ impl NatsFollower {
 
     fn filter(&self) -> String {
         match &self.feed {
-            Feed::Records(_) => format!("{}>", self.stream().prefix()),
+            Feed::Records(_, None) => format!("{}>", self.stream().prefix()),
+            Feed::Records(_, Some(levels)) => format!("{}{levels}.>", self.stream().prefix()),
             Feed::Journal(journal, topic) => subjects(*journal, topic.as_ref()),
         }
     }
 
     fn place(&self) -> DeliverPolicy {
         match (self.last, &self.feed, self.since) {
-            (0, Feed::Records(_), _) => DeliverPolicy::LastPerSubject,
+            (0, Feed::Records(..), _) => DeliverPolicy::LastPerSubject,
             (0, _, Since::Start | Since::Now) => DeliverPolicy::All,
             (0, _, Since::Time(time)) => match from_nanos(time.as_nanos().cast_signed()) {
                 Ok(start_time) => DeliverPolicy::ByStartTime { start_time },

@@ -48,6 +48,7 @@ impl StreamId {
             Self::Bucket(Bucket::Leases) => "KV_tidemill_leases",
             Self::Bucket(Bucket::Identity) => "KV_tidemill_identity",
             Self::Bucket(Bucket::Jobs) => "KV_tidemill_jobs",
+            Self::Bucket(Bucket::Batches) => "KV_tidemill_batches",
             Self::Bucket(Bucket::Files) => "KV_tidemill_files",
             Self::Journal(Journal::Usage) => "tidemill_usage",
             Self::Journal(Journal::Audit) => "tidemill_audit",
@@ -67,6 +68,7 @@ impl StreamId {
             Self::Bucket(Bucket::Leases) => "$KV.tidemill_leases.",
             Self::Bucket(Bucket::Identity) => "$KV.tidemill_identity.",
             Self::Bucket(Bucket::Jobs) => "$KV.tidemill_jobs.",
+            Self::Bucket(Bucket::Batches) => "$KV.tidemill_batches.",
             Self::Bucket(Bucket::Files) => "$KV.tidemill_files.",
             Self::Journal(Journal::Usage) => "u.",
             Self::Journal(Journal::Audit) => "a.",
@@ -146,7 +148,7 @@ const fn bucket_bytes_max(bucket: Bucket) -> usize {
         Bucket::Leases => 16 * MIB,
         Bucket::Identity => 512 * MIB,
         Bucket::Jobs => 1024 * MIB,
-        Bucket::Files => 128 * MIB,
+        Bucket::Batches | Bucket::Files => 128 * MIB,
     }
 }
 

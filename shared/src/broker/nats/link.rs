@@ -163,9 +163,13 @@ impl Link {
         Ok(self.api::<Info>(format!("STREAM.INFO.{stream}"), "").await?.state.last_sequence)
     }
 
-    /// Removes a stream's messages at these subjects.
-    pub(super) async fn purge(&self, stream: &str, subjects: &str) -> Result<(), Fault> {
-        let question = json!({ "filter": subjects }).to_string();
+    /// Removes a stream's messages at these subjects; with `below`, those of a lower sequence.
+    pub(super) async fn purge(&self, stream: &str, subjects: &str, below: Option<u64>) -> Result<(), Fault> {
+        let question = match below {
+            None => json!({ "filter": subjects }),
+            Some(sequence) => json!({ "filter": subjects, "seq": sequence }),
+        };
+        let question = question.to_string();
         self.api::<IgnoredAny>(format!("STREAM.PURGE.{stream}"), question).await.map(drop)
     }
 

@@ -51,7 +51,15 @@ pub(super) async fn delete(streams: &Streams, bucket: Bucket, key: &str, revisio
     }
     let mut headers = HeaderMap::new();
     headers.insert(OPERATION_HEADER, DELETED);
-    write(streams, bucket, key, headers, Bytes::new(), revision).await.map(drop)
+    let mark = write(streams, bucket, key, headers, Bytes::new(), revision).await?;
+    if bucket.forgets() {
+        let (stream, subject) = (StreamId::Bucket(bucket), subject(bucket, key));
+        let purged = streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &subject, Some(mark + 1))).await;
+        if let Err(error) = purged {
+            tracing::debug!(%error, "the mark of a deleted record stays");
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn get(streams: &Streams, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {

@@ -1,0 +1,324 @@
+//! loop: drives one batch, under a lease: reads its file on, publishes its lines segment by segment, hears their outcomes,
+//! writes them to its files.
+//!
+//! All it knows is in the batch's record, the input file and the journal of results, so another ingress goes on where this
+//! one ends. A segment is settled when each of its lines has an outcome; what it adds to the files is a function of those
+//! outcomes alone, so writing it twice is writing it once.
+
+use super::input::{Input, Piece};
+use super::output;
+use super::publish::{self, Batched};
+use super::request_line::RequestLine;
+use super::segment::{Row, Segment, row_id};
+use crate::gate::Gate;
+use bytes::Bytes;
+use shared::broker::{BrokerError, Feed, Follower, Journal, Since, Topic};
+use shared::clock::{self, Time};
+use shared::domain::{Lane, RequestId};
+use shared::entropy;
+use shared::error::{Code, Failure};
+use shared::identity::Caller;
+use shared::jobs::{self, Batch, BatchState, Commit, File, OpenSegment, Outcome, StoreError, Stored};
+use shared::wire::{JobRef, Usage};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Segments under way at once: enough lines that no backend waits for the next ones, and no more of one batch in the lane.
+const OPEN_MAX: usize = 16;
+
+/// Bytes of answers that wait for their segment's last: fewer segments are under way where answers are large.
+const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How often the record is looked at: how late a cancellation may be noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A segment of which nothing is heard for this long may have been forgotten by the queue, which is then asked.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// Why the rest of a batch is not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    Cancelled,
+    Expired,
+}
+
+pub(super) struct Driver {
+    gate: Arc<Gate>,
+    batch: Batch,
+    revision: u64,
+    file: File,
+    input: Input,
+    exhausted: bool,
+    next: u32,
+    open: VecDeque<Segment>,
+    follower: Box<dyn Follower>,
+    /// Bytes of the answers of a segment, of those that were settled: a moving average.
+    segment_bytes: usize,
+    looked_at: Time,
+}
+
+impl Driver {
+    /// Takes a batch up where its record says it is.
+    ///
+    /// # Errors
+    /// Those of the broker.
+    pub(super) async fn resume(gate: Arc<Gate>, stored: Stored<Batch>, file: File) -> Result<Self, StoreError> {
+        let Stored { value: batch, revision } = stored;
+        let input = Input::open(&gate.road.broker, &file, batch.cursor, gate.config.limits.body_bytes_max);
+        let feed = Feed::Journal(Journal::Results, Some(Topic::from(batch.id.clone())));
+        let follower = gate.broker().follow(&feed, Since::Start).await?;
+        let (next, looked_at) = (batch.settled, clock::now());
+        let open = VecDeque::new();
+        Ok(Self { gate, batch, revision, file, input, exhausted: false, next, open, follower, segment_bytes: 0, looked_at })
+    }
+
+    /// Runs the batch to its end.
+    ///
+    /// # Errors
+    /// Those of the broker: it can be resumed.
+    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            self.look().await?;
+            self.fill().await?;
+            if self.exhausted && self.open.is_empty() {
+                return self.finish().await;
+            }
+            self.hear().await?;
+            self.settle().await?;
+        }
+    }
+
+    fn halt(&self) -> Option<Halt> {
+        if self.batch.state == BatchState::Cancelling {
+            return Some(Halt::Cancelled);
+        }
+        (clock::unix_ms() >= self.batch.expires_ms).then_some(Halt::Expired)
+    }
+
+    /// Reads the record again from time to time, ends what was cancelled or is too late, and asks after what is silent.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let now = clock::now();
+        if now.since(self.looked_at) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked_at = now;
+        let stored: Option<Stored<Batch>> = jobs::get(self.gate.broker(), &self.batch.tenant, &self.batch.id).await?;
+        let stored = stored.ok_or(StoreError::NotFound)?;
+        self.batch.state = stored.value.state;
+        self.batch.cancelling_ms = stored.value.cancelling_ms;
+        self.revision = stored.revision;
+        if let Some(halt) = self.halt() {
+            return self.call_off(halt).await;
+        }
+        for n in 0..self.open.len() {
+            if now.since(self.open[n].heard_at) >= SILENT {
+                self.ask_after(n, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the lines that still run an outcome. One that ends meanwhile has its own if that is on record first.
+    async fn call_off(&mut self, halt: Halt) -> Result<(), StoreError> {
+        let mut ids: Vec<RequestId> = Vec::new();
+        for segment in &self.open {
+            let commits: Vec<Commit> = segment.missing().map(|row| self.commit(segment.number, row, halt.failure())).collect();
+            ids.extend(commits.iter().map(|commit| commit.outcome.id));
+            jobs::commit(self.gate.broker(), commits).await;
+        }
+        if !ids.is_empty() {
+            self.gate.road.call_off(ids);
+        }
+        Ok(())
+    }
+
+    /// A segment that is silent is published again where the queue has forgotten it.
+    async fn ask_after(&mut self, n: usize, now: Time) -> Result<(), StoreError> {
+        self.open[n].heard_at = now;
+        let broker = Arc::clone(&self.gate.road.broker);
+        for place in self.open[n].frames.clone() {
+            if broker.holds(place.lane, place.epoch, place.sequence).await? {
+                return Ok(());
+            }
+        }
+        let topic = jobs::topic(&self.batch.id, self.open[n].number);
+        for (outcome, body) in jobs::outcomes(broker.as_ref(), &topic).await? {
+            self.open[n].hear(outcome, body, now);
+        }
+        if self.open[n].is_settled() {
+            return Ok(());
+        }
+        tracing::warn!(batch = %self.batch.id, segment = self.open[n].number, "lines that the queue has forgotten are published again");
+        let line_bytes_max = self.gate.config.limits.body_bytes_max;
+        let piece = Input::open(&broker, &self.file, self.open[n].start, line_bytes_max).segment().await?;
+        let missing: Vec<u32> = self.open[n].missing().collect();
+        let (_, mut batched) = self.compose(self.open[n].number, &piece.ok_or(BrokerError::Gone)?);
+        batched.retain(|one| missing.contains(&one.row()));
+        batched.iter_mut().for_each(Batched::mark_again);
+        let turn = entropy::message_id();
+        self.open[n].frames = publish::send(broker.as_ref(), &self.batch, self.open[n].number, &turn, batched).await?;
+        self.record().await
+    }
+
+    fn window(&self) -> usize {
+        HELD_BYTES_MAX.checked_div(self.segment_bytes).unwrap_or(OPEN_MAX).clamp(2, OPEN_MAX)
+    }
+
+    async fn fill(&mut self) -> Result<(), StoreError> {
+        let mut published = false;
+        while !self.exhausted && self.open.len() < self.window() {
+            let Some(piece) = self.input.segment().await? else {
+                self.exhausted = true;
+                break;
+            };
+            let segment = self.begin(&piece).await?;
+            published |= !segment.frames.is_empty();
+            self.open.push_back(segment);
+            self.next += 1;
+        }
+        if published { self.record().await } else { Ok(()) }
+    }
+
+    /// Puts the lines of a segment on their way; those that cannot be read have their outcome at once.
+    async fn begin(&mut self, piece: &Piece) -> Result<Segment, StoreError> {
+        let (number, now) = (self.next, clock::now());
+        let (lines, batched) = self.compose(number, piece);
+        let rows = lines.iter().map(|(row, _)| row.clone()).collect();
+        let large = batched.iter().filter(|one| one.is_large()).map(Batched::row).collect();
+        let mut segment = Segment::new(number, (piece.start, piece.end), rows, large, now);
+        if let Some(known) = self.batch.open.iter().find(|open| open.number == number) {
+            segment.frames.clone_from(&known.frames);
+            return Ok(segment);
+        }
+        if let Some(halt) = self.halt() {
+            for row in 0..lines.len() {
+                segment.hear(self.outcome(number, index(row), halt.failure()), Bytes::new(), now);
+            }
+            return Ok(segment);
+        }
+        let refused = lines.into_iter().enumerate().filter_map(|(row, (_, refused))| Some((index(row), refused?)));
+        let commits: Vec<Commit> = refused.map(|(row, failure)| self.commit(number, row, failure)).collect();
+        jobs::commit(self.gate.broker(), commits).await;
+        segment.frames = publish::send(self.gate.broker(), &self.batch, number, "", batched).await?;
+        Ok(segment)
+    }
+
+    /// The rows of a segment with why they cannot be run, and those that can.
+    fn compose(&self, number: u32, piece: &Piece) -> (Vec<(Row, Option<Failure>)>, Vec<Batched>) {
+        let caller = self.caller();
+        let (mut rows, mut batched) = (Vec::with_capacity(piece.lines.len()), Vec::with_capacity(piece.lines.len()));
+        for (row, line) in piece.lines.iter().enumerate() {
+            let RequestLine { custom_id, body } = RequestLine::read(self.batch.op, line.text.as_ref());
+            let of = JobRef { job: self.batch.id.clone(), part: number, row: index(row), line: true, again: false };
+            let id = row_id(&self.batch.id, number, index(row));
+            let composed = body.and_then(|body| publish::compose(&self.gate, caller.as_ref(), &self.batch, of, id, body));
+            let refused = composed.map(|one| batched.push(one)).err();
+            rows.push((Row { custom_id, line: line.number }, refused));
+        }
+        (rows, batched)
+    }
+
+    /// Whoever created the batch, with the rights that they have now.
+    fn caller(&self) -> Result<Caller, Failure> {
+        let Batch { tenant, role, key, scope, op, .. } = &self.batch;
+        let scope = scope.clone().map(Arc::new);
+        let caller = self.gate.directory().acting(tenant, role, key.as_deref(), scope)?;
+        caller.may_call(*op, Lane::Bulk)?;
+        Ok(caller)
+    }
+
+    fn outcome(&self, number: u32, row: u32, failure: Failure) -> Outcome {
+        let id = row_id(&self.batch.id, number, row);
+        Outcome { row, id, exec: None, failure: Some(Box::new(failure)), usage: Usage::default(), blob: None }
+    }
+
+    fn commit(&self, number: u32, row: u32, failure: Failure) -> Commit {
+        let of = JobRef { job: self.batch.id.clone(), part: number, row, line: true, again: false };
+        Commit { tenant: self.batch.tenant.clone(), of, outcome: self.outcome(number, row, failure), body: Bytes::new() }
+    }
+
+    /// Takes in what has come of the lines, waiting for it unless a segment is settled.
+    async fn hear(&mut self) -> Result<(), StoreError> {
+        let mut wait = if self.open.front().is_some_and(Segment::is_settled) { Duration::ZERO } else { LOOK_EVERY / 2 };
+        while let Some(entry) = self.follower.next(wait).await? {
+            let number = entry.key.rsplit('.').next().and_then(|part| part.parse::<u32>().ok());
+            let now = clock::now();
+            let segment = self.open.iter_mut().find(|segment| Some(segment.number) == number);
+            if let (Some(segment), Some(value)) = (segment, entry.value) {
+                jobs::read(&value).into_iter().for_each(|(outcome, body)| segment.hear(outcome, body, now));
+            }
+            if !entry.more || self.open.front().is_some_and(Segment::is_settled) {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Writes the first segments that have all their outcomes, and steps the record past them.
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        while let Some(mut segment) = self.open.pop_front_if(|segment| segment.is_settled()) {
+            let broker = Arc::clone(&self.gate.road.broker);
+            let blobs = output::claim(broker.as_ref(), &mut segment).await?;
+            self.segment_bytes = (self.segment_bytes * 3 + segment.bytes).div_ceil(4);
+            output::write(broker.as_ref(), &mut self.batch, &segment.settle()).await?;
+            self.batch.settled = segment.number + 1;
+            self.batch.cursor = segment.end;
+            self.record().await?;
+            output::show(broker.as_ref(), &self.batch).await?;
+            output::tidy(broker.as_ref(), &self.batch, &segment, blobs).await;
+        }
+        Ok(())
+    }
+
+    /// Writes the batch's record. One that was cancelled meanwhile stays so.
+    async fn record(&mut self) -> Result<(), StoreError> {
+        let open = self.open.iter().map(|segment| OpenSegment { number: segment.number, frames: segment.frames.clone() });
+        self.batch.open = open.collect();
+        match jobs::replace(self.gate.broker(), &self.batch, self.revision).await {
+            Err(StoreError::Broker(BrokerError::Conflict)) => {
+                let stored: Option<Stored<Batch>> = jobs::get(self.gate.broker(), &self.batch.tenant, &self.batch.id).await?;
+                let Stored { value, revision } = stored.ok_or(StoreError::NotFound)?;
+                self.batch.state = value.state;
+                self.batch.cancelling_ms = value.cancelling_ms;
+                self.revision = jobs::replace(self.gate.broker(), &self.batch, revision).await?;
+            }
+            written => self.revision = written?,
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), StoreError> {
+        let now_ms = clock::unix_ms();
+        let state = match self.halt() {
+            Some(Halt::Cancelled) => BatchState::Cancelled,
+            Some(Halt::Expired) if self.batch.counts.failed > 0 => BatchState::Expired,
+            _ => BatchState::Completed,
+        };
+        self.batch.finalizing_ms = Some(now_ms);
+        self.batch.counts.total = self.batch.counts.completed + self.batch.counts.failed;
+        (self.batch.state, self.batch.ended_ms) = (state, Some(now_ms));
+        self.record().await?;
+        output::show(self.gate.broker(), &self.batch).await?;
+        let whole = Topic::from(self.batch.id.clone());
+        if let Err(error) = self.gate.broker().erase(Journal::Results, &whole).await {
+            tracing::debug!(%error, "the results of a batch were left to age away");
+        }
+        tracing::info!(batch = %self.batch.id, tenant = %self.batch.tenant, ?state, completed = self.batch.counts.completed, failed = self.batch.counts.failed, "a batch has ended");
+        Ok(())
+    }
+}
+
+impl Halt {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Cancelled => Failure::new(Code::BatchCancelled, "The batch was cancelled before this line had run"),
+            Self::Expired => Failure::new(Code::BatchExpired, "The batch's completion window ended before this line had run"),
+        }
+    }
+}
+
+fn index(row: usize) -> u32 {
+    u32::try_from(row).expect("a segment has few lines")
+}

@@ -1,0 +1,156 @@
+//! loop: sees to it that each batch that has not ended is driven by somebody: follows their records, takes leases, runs drivers.
+
+use super::driver::Driver;
+use crate::gate::Gate;
+use crate::lease::Lease;
+use shared::broker::{BrokerError, Bucket, Feed, Follower, Since};
+use shared::clock;
+use shared::domain::Token;
+use shared::error::{Code, Failure};
+use shared::jobs::{self, Batch, BatchState, File, StoreError, Stored};
+use shared::task::{self, Guarded};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Batches that one ingress drives at once. The others wait, in the order in which they came.
+const DRIVEN_MAX: usize = 16;
+
+/// How often leases that others hold are tried, and drivers that broke off are begun again.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Batches that have not ended, of all tenants: those past it wait until others have ended.
+const KNOWN_MAX: usize = 100_000;
+
+/// Runs until it is dropped, which gives up all that it drives: their leases run out.
+pub(crate) async fn run(gate: Arc<Gate>) {
+    loop {
+        if let Err(error) = watch(&gate).await {
+            tracing::warn!(%error, "the records of batches cannot be followed; trying again");
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+async fn watch(gate: &Arc<Gate>) -> Result<(), BrokerError> {
+    let mut follower = gate.broker().follow(&Feed::Records(Bucket::Batches, None), Since::Start).await?;
+    let mut desk = Desk { gate: Arc::clone(gate), waiting: BTreeMap::new(), driven: HashMap::new(), tried: None };
+    loop {
+        desk.take_up(follower.as_mut()).await?;
+        desk.assign();
+    }
+}
+
+/// When a batch was created, and its id: the order in which they are taken.
+type Place = (u64, Token);
+
+struct Desk {
+    gate: Arc<Gate>,
+    /// Batches that have not ended, with their tenants.
+    waiting: BTreeMap<Place, Box<str>>,
+    driven: HashMap<Token, Guarded>,
+    /// The one that was tried last: with another ingress at work, the first of them are often taken.
+    tried: Option<Place>,
+}
+
+impl Desk {
+    /// Takes in what has changed, for a round.
+    async fn take_up(&mut self, follower: &mut dyn Follower) -> Result<(), BrokerError> {
+        let mut wait = ROUND;
+        loop {
+            match follower.next(wait).await {
+                Ok(Some(entry)) => {
+                    match jobs::of_entry::<Batch>(&entry) {
+                        Ok(Some(stored)) => self.note(&stored.value),
+                        Ok(None) => {}
+                        Err(error) => tracing::error!(%error, "a batch's record is passed over"),
+                    }
+                    if !entry.more {
+                        return Ok(());
+                    }
+                    wait = Duration::ZERO;
+                }
+                Ok(None) | Err(BrokerError::Unavailable(_)) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn note(&mut self, batch: &Batch) {
+        let place = (batch.created_ms, batch.id.clone());
+        if batch.state.is_terminal() {
+            self.waiting.remove(&place);
+        } else if self.waiting.len() < KNOWN_MAX {
+            self.waiting.insert(place, batch.tenant.clone());
+        }
+    }
+
+    fn assign(&mut self) {
+        self.driven.retain(|_, driver| !driver.is_finished());
+        let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.waiting.range((after, Bound::Unbounded));
+        for (place, tenant) in behind.chain(&self.waiting).take(self.waiting.len()) {
+            if self.driven.len() >= DRIVEN_MAX {
+                return;
+            }
+            if !self.driven.contains_key(&place.1) {
+                let driver = drive(Arc::clone(&self.gate), tenant.clone(), place.1.clone());
+                self.driven.insert(place.1.clone(), task::spawn_guarded("batch", driver));
+                self.tried = Some(place.clone());
+            }
+        }
+    }
+}
+
+/// Drives a batch if nobody else does.
+async fn drive(gate: Arc<Gate>, tenant: Box<str>, id: Token) {
+    match Lease::take(&gate.road.broker, &id, &gate.road.id).await {
+        Ok(Some(lease)) => match lease.during(take_on(&gate, &tenant, &id)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!(%error, batch = %id, "a batch is interrupted; it is taken up again"),
+            None => tracing::warn!(batch = %id, "a batch's lease was lost; whoever has it goes on"),
+        },
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, batch = %id, "a batch's lease cannot be taken now"),
+    }
+}
+
+async fn take_on(gate: &Arc<Gate>, tenant: &str, id: &Token) -> Result<(), StoreError> {
+    let Some(stored) = jobs::get::<Batch>(gate.broker(), tenant, id).await? else { return Ok(()) };
+    if stored.value.state.is_terminal() {
+        return Ok(());
+    }
+    let Some(file) = jobs::get::<File>(gate.broker(), tenant, &stored.value.input).await?.map(|stored| stored.value) else {
+        return fail(gate, &stored.value).await;
+    };
+    let begun = begin(gate, stored, file.lines).await?;
+    Driver::resume(Arc::clone(gate), begun, file).await?.run().await
+}
+
+async fn begin(gate: &Gate, stored: Stored<Batch>, lines: u64) -> Result<Stored<Batch>, StoreError> {
+    if stored.value.state != BatchState::Validating {
+        return Ok(stored);
+    }
+    jobs::change(gate.broker(), &stored.value.tenant, &stored.value.id, |batch: &mut Batch| {
+        let begins = batch.state == BatchState::Validating;
+        if begins {
+            batch.state = BatchState::InProgress;
+            batch.in_progress_ms = Some(clock::unix_ms());
+            batch.counts.total = lines;
+        }
+        begins
+    })
+    .await
+}
+
+async fn fail(gate: &Gate, batch: &Batch) -> Result<(), StoreError> {
+    let failure = Failure::new(Code::NotFound, "The input file was deleted before the batch had read it").param("input_file_id");
+    let failed = jobs::change(gate.broker(), &batch.tenant, &batch.id, |batch: &mut Batch| {
+        batch.state = BatchState::Failed;
+        batch.ended_ms = Some(clock::unix_ms());
+        batch.failure = Some(Box::new(failure.clone()));
+        true
+    });
+    failed.await.map(drop)
+}

@@ -1,0 +1,120 @@
+//! edge: `/v1/files`: a caller's files, in OpenAI's shape. Their records are the broker's, their content lies in its blob store in
+//! parts, and neither is ever whole in memory.
+
+mod content;
+mod upload;
+mod writer;
+
+pub(crate) use content::PartReader;
+pub(crate) use writer::FileWriter;
+
+use crate::gate::Gate;
+use crate::listing::{Page, Paging};
+use crate::native::{self, Answered};
+use axum::extract::{Path, Request, State};
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
+use serde::Serialize;
+use serde_json::json;
+use shared::broker::{Broker, Store};
+use shared::clock;
+use shared::domain::Token;
+use shared::error::{Code, Failure};
+use shared::jobs::{self, File, StoreError};
+use std::sync::Arc;
+
+/// Files of one tenant.
+pub(crate) const FILES_MAX: usize = 10_000;
+
+/// A file as its owner sees it.
+#[derive(Serialize)]
+pub(crate) struct FileObject<'a> {
+    id: &'a Token,
+    object: &'static str,
+    bytes: u64,
+    created_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+    filename: &'a str,
+    purpose: &'static str,
+    status: &'static str,
+}
+
+impl<'a> FileObject<'a> {
+    fn of(file: &'a File) -> Self {
+        Self {
+            id: &file.id,
+            object: "file",
+            bytes: file.bytes,
+            created_at: file.created_ms / 1_000,
+            expires_at: file.expires_ms.map(|ms| ms / 1_000),
+            filename: &file.name,
+            purpose: file.purpose.as_str(),
+            status: "processed",
+        }
+    }
+}
+
+pub(crate) async fn create(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
+    let file = upload::receive(&gate, &caller, request).await?;
+    Ok(Json(FileObject::of(&file)).into_response())
+}
+
+pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
+    let (paging, query) = Paging::read(&request, &["purpose"])?;
+    let mut files = all(&gate, &caller.tenant.name).await?;
+    files.retain(|file| !is_expired(file) && query.text("purpose").is_none_or(|purpose| purpose == file.purpose.as_str()));
+    let page = Page::cut(files, &paging, |file| (file.created_ms, file.id.clone()))?;
+    Ok(page.respond(|file| serde_json::to_value(FileObject::of(file))))
+}
+
+pub(crate) async fn one(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
+    let file = find(&gate, &caller.tenant.name, &id).await?;
+    Ok(Json(FileObject::of(&file)).into_response())
+}
+
+pub(crate) async fn content(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
+    let file = find(&gate, &caller.tenant.name, &id).await?;
+    Ok(content::respond(&gate, file))
+}
+
+pub(crate) async fn delete(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
+    let file = find(&gate, &caller.tenant.name, &id).await?;
+    delete_whole(gate.broker(), &file).await.map_err(|error| native::of_store(&error))?;
+    Ok(Json(json!({ "id": file.id, "object": "file", "deleted": true })).into_response())
+}
+
+/// A caller's file.
+///
+/// # Errors
+/// `not_found`, also for the files of others.
+pub(crate) async fn find(gate: &Gate, tenant: &str, id: &str) -> Result<File, Failure> {
+    let id = Token::parse(id).map_err(|_| not_found())?;
+    let file = jobs::get::<File>(gate.broker(), tenant, &id).await.map_err(|error| native::of_store(&error))?;
+    file.map(|stored| stored.value).filter(|file| !is_expired(file)).ok_or_else(not_found)
+}
+
+async fn all(gate: &Gate, tenant: &str) -> Result<Vec<File>, Failure> {
+    let files = jobs::all::<File>(gate.broker(), tenant).await.map_err(|error| native::of_store(&error))?;
+    Ok(files.into_iter().map(|stored| stored.value).collect())
+}
+
+/// Deletes a file: first its record, so that nobody finds half of it, then its parts.
+///
+/// # Errors
+/// Those of the broker.
+pub(crate) async fn delete_whole(broker: &dyn Broker, file: &File) -> Result<(), StoreError> {
+    jobs::delete::<File>(broker, &file.tenant, &file.id).await?;
+    for part in 0..file.parts {
+        broker.blob_delete(Store::Files, &File::part_key(&file.id, part)).await?;
+    }
+    Ok(())
+}
+
+fn is_expired(file: &File) -> bool {
+    file.expires_ms.is_some_and(|at| at <= clock::unix_ms())
+}
+
+fn not_found() -> Failure {
+    Failure::new(Code::NotFound, "There is no such file: see GET /v1/files")
+}

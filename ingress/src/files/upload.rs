@@ -1,0 +1,148 @@
+//! edge: `POST /v1/files`: a multipart form whose file is stored while it comes.
+
+use super::{FILES_MAX, FileWriter};
+use crate::gate::Gate;
+use crate::native;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Request};
+use shared::clock;
+use shared::domain::Token;
+use shared::entropy;
+use shared::error::{Code, Failure};
+use shared::identity::Caller;
+use shared::jobs::{self, File, Purpose};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Bytes of a form's field that is not the file, and of a file's name.
+const FIELD_BYTES_MAX: usize = 1_024;
+
+/// How long a file may be kept on request: OpenAI's bounds.
+const EXPIRES_AFTER_S: std::ops::RangeInclusive<u64> = 3_600..=2_592_000;
+
+/// The form, as it comes together. Its fields may come in any order.
+#[derive(Default)]
+struct Form {
+    purpose: Option<Purpose>,
+    name: Option<Box<str>>,
+    expires_after_s: Option<u64>,
+}
+
+/// Stores a file and puts it on record.
+///
+/// # Errors
+/// What is wrong with the form; `body_too_large`; `request_timeout`; what the store refuses.
+pub(super) async fn receive(gate: &Gate, caller: &Caller, request: Request) -> Result<File, Failure> {
+    let tenant = &caller.tenant.name;
+    if super::all(gate, tenant).await?.len() >= FILES_MAX {
+        return Err(Failure::new(Code::QueueFull, format!("You keep {FILES_MAX} files already: delete some")));
+    }
+    let multipart = Multipart::from_request(request, &()).await;
+    let mut multipart = multipart.map_err(|_| Failure::new(Code::UnsupportedMediaType, "Send the file as multipart/form-data"))?;
+    let id = Token::parse(&format!("file-{}", entropy::message_id())).expect("hexadecimal digits are a token");
+    let (mut form, mut writer) = (Form::default(), FileWriter::new(gate.broker(), id.clone()));
+    let file = match fields(gate, &mut multipart, &mut form, &mut writer).await {
+        Ok(()) => record(form, &writer, tenant, id),
+        Err(failure) => Err(failure),
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(failure) => {
+            writer.abandon().await;
+            return Err(failure);
+        }
+    };
+    if let Err(error) = jobs::create(gate.broker(), &file).await {
+        writer.abandon().await;
+        return Err(native::of_store(&error));
+    }
+    Ok(file)
+}
+
+fn record(form: Form, writer: &FileWriter<'_>, tenant: &str, id: Token) -> Result<File, Failure> {
+    let missing = |name: &str| Failure::new(Code::MissingParameter, format!("`{name}` is required: add it to the form")).param(name);
+    let purpose = form.purpose.ok_or_else(|| missing("purpose"))?;
+    let name = form.name.ok_or_else(|| missing("file"))?;
+    let created_ms = clock::unix_ms();
+    let expires_ms = form.expires_after_s.map(|s| created_ms + s * 1_000);
+    let FileWriter { parts, bytes, lines, .. } = *writer;
+    Ok(File { id, tenant: tenant.into(), name, purpose, bytes, lines, parts, created_ms, expires_ms })
+}
+
+async fn fields(gate: &Gate, form: &mut Multipart, into: &mut Form, writer: &mut FileWriter<'_>) -> Result<(), Failure> {
+    let idle = Duration::from_millis(gate.config.limits.body_idle_timeout_ms);
+    while let Some(field) = timeout(idle, form.next_field()).await.map_err(|_| stopped())?.map_err(|error| broken(&error))? {
+        let name = field.name().unwrap_or_default().to_owned();
+        match name.as_str() {
+            "file" if into.name.is_some() => return Err(invalid("file", "sent once")),
+            "file" => {
+                into.name = Some(file_name(&field)?);
+                store(gate, field, writer, idle).await?;
+            }
+            "purpose" => into.purpose = Some(purpose(&text(field, idle).await?)?),
+            "expires_after[anchor]" => anchor(&text(field, idle).await?)?,
+            "expires_after[seconds]" => into.expires_after_s = Some(seconds(&text(field, idle).await?)?),
+            _ => return Err(Failure::new(Code::InvalidValue, "The form may hold file, purpose and expires_after, and nothing else")),
+        }
+    }
+    Ok(())
+}
+
+fn file_name(field: &Field<'_>) -> Result<Box<str>, Failure> {
+    let name = field.file_name().unwrap_or("file");
+    if name.is_empty() || name.len() > FIELD_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(invalid("file", "named with up to 1,024 bytes of printable text"));
+    }
+    Ok(name.into())
+}
+
+async fn store(gate: &Gate, mut field: Field<'_>, writer: &mut FileWriter<'_>, idle: Duration) -> Result<(), Failure> {
+    let bytes_max = gate.config.jobs.file_bytes_max;
+    while let Some(piece) = timeout(idle, field.chunk()).await.map_err(|_| stopped())?.map_err(|error| broken(&error))? {
+        if writer.bytes + piece.len() as u64 > bytes_max {
+            return Err(Failure::new(Code::BodyTooLarge, format!("The file is larger than {bytes_max} bytes: split it")).param("file"));
+        }
+        writer.write(piece).await.map_err(|error| native::of_broker(&error))?;
+    }
+    writer.finish().await.map_err(|error| native::of_broker(&error))
+}
+
+async fn text(mut field: Field<'_>, idle: Duration) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = timeout(idle, field.chunk()).await.map_err(|_| stopped())?.map_err(|error| broken(&error))? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > FIELD_BYTES_MAX {
+            return Err(Failure::new(Code::InvalidValue, "A field of the form is too long"));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::new(Code::InvalidValue, "A field of the form is not UTF-8"))
+}
+
+fn purpose(text: &str) -> Result<Purpose, Failure> {
+    match text {
+        "batch" => Ok(Purpose::Batch),
+        "user_data" | "assistants" | "evals" | "fine-tune" | "vision" => Ok(Purpose::UserData),
+        _ => Err(invalid("purpose", "batch or user_data")),
+    }
+}
+
+fn anchor(text: &str) -> Result<(), Failure> {
+    if text == "created_at" { Ok(()) } else { Err(invalid("expires_after", "anchored at created_at")) }
+}
+
+fn seconds(text: &str) -> Result<u64, Failure> {
+    let seconds = text.parse().ok().filter(|seconds| EXPIRES_AFTER_S.contains(seconds));
+    seconds.ok_or_else(|| invalid("expires_after", "from 3600 to 2592000 seconds"))
+}
+
+fn invalid(name: &str, expected: &str) -> Failure {
+    Failure::new(Code::InvalidValue, format!("`{name}` must be {expected}")).param(name)
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::RequestTimeout, "The file stopped coming: send it again without a pause")
+}
+
+fn broken(_: &MultipartError) -> Failure {
+    Failure::new(Code::InvalidValue, "The form is malformed or broke off: send it whole, as multipart/form-data")
+}

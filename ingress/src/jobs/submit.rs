@@ -1,0 +1,221 @@
+//! edge: a request becomes a job: on record, then in its lane. What is on record is never lost; what is not in its lane is put
+//! there by the sweeper.
+
+use crate::claim::CLAIM_OVER;
+use crate::compose::Composed;
+use crate::gate::Gate;
+use crate::native;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use shared::broker::{Broker, BrokerError, Journal, LaneSubject, Store};
+use shared::clock;
+use shared::domain::{Lane, Operation, RequestId, Token};
+use shared::entropy;
+use shared::error::{Code, Failure};
+use shared::jobs::{self, Created, Job, Place, State};
+use shared::wire::{Claim, Envelope, JobRef, encode_one};
+use std::time::Duration;
+use uuid::Uuid;
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// How a caller wants a request to be run, other than here and now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Errand {
+    /// Under which name: the same name is the same job.
+    pub(crate) name: Option<Box<str>>,
+    /// They do not wait for the answer.
+    pub(crate) detached: bool,
+}
+
+impl Errand {
+    /// What the headers say; `None`: nothing of that sort.
+    ///
+    /// # Errors
+    /// `invalid_header`.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
+        let mut names = headers.get_all(IDEMPOTENCY_KEY).iter();
+        let name = names.next().map(|value| name(value.as_bytes())).transpose()?;
+        if names.next().is_some() {
+            return Err(bad_name());
+        }
+        let asks = |value: &http::HeaderValue| {
+            value.to_str().is_ok_and(|text| text.split(',').any(|one| one.trim().eq_ignore_ascii_case("respond-async")))
+        };
+        let detached = headers.get_all(PREFER).iter().any(asks);
+        Ok((detached || name.is_some()).then_some(Self { name, detached }))
+    }
+}
+
+fn name(value: &[u8]) -> Result<Box<str>, Failure> {
+    let fits = (1..=IDEMPOTENCY_KEY_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    let text = std::str::from_utf8(value).ok().filter(|_| fits);
+    text.map(Into::into).ok_or_else(bad_name)
+}
+
+fn bad_name() -> Failure {
+    let message = format!("Idempotency-Key must be sent once, with 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters");
+    Failure::new(Code::InvalidHeader, message).param(IDEMPOTENCY_KEY.as_str())
+}
+
+/// What two requests under one name must have in common.
+pub(crate) fn fingerprint(op: Operation, body: &[u8]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(op.path().as_bytes()).update(&[0]).update(body);
+    hasher.finalize().as_bytes().to_vec()
+}
+
+/// The id of a job's request.
+pub(crate) fn request_id(job: &Token) -> RequestId {
+    let hex = job.as_str().rsplit('_').next().unwrap_or_default();
+    RequestId(
+        Uuid::try_parse(hex).unwrap_or_else(|_| Uuid::new_v8(*blake3::hash(hex.as_bytes()).as_bytes().first_chunk().expect("32 bytes"))),
+    )
+}
+
+fn job_id(prefix: &str, tenant: &str, name: Option<&str>) -> Token {
+    let hex = match name {
+        None => entropy::message_id(),
+        Some(name) => blake3::hash(format!("{tenant}\0{name}").as_bytes()).to_hex()[..32].to_owned(),
+    };
+    Token::parse(&format!("{prefix}_{hex}")).expect("hexadecimal digits are a token")
+}
+
+/// Puts a request on record and into its lane, or finds the job that has its name. `within`: until when it must have ended.
+///
+/// # Errors
+/// `idempotency_mismatch`, `queue_full`, `broker_unavailable`.
+pub(crate) async fn submit(
+    gate: &Gate,
+    prefix: &str,
+    composed: Composed,
+    name: Option<&str>,
+    fingerprint: Vec<u8>,
+    within: Duration,
+) -> Result<Job, Failure> {
+    let Composed { model, envelope, body, .. } = composed;
+    let id = job_id(prefix, &envelope.tenant, name);
+    let now_ms = clock::unix_ms();
+    let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    let job = Job {
+        id: id.clone(),
+        tenant: envelope.tenant.clone(),
+        model: envelope.model.clone(),
+        op: envelope.op,
+        stream: envelope.stream,
+        state: State::Accepted,
+        attempts: 0,
+        created_ms: now_ms,
+        started_ms: None,
+        ended_ms: None,
+        deadline_ms: now_ms.saturating_add(within_ms),
+        fingerprint,
+        place: None,
+        winner: None,
+        failure: None,
+        usage: None,
+        redrive_of: None,
+    };
+    let envelope = Envelope {
+        id: request_id(&id),
+        lane: Lane::Async,
+        remaining_ms: u32::try_from(within_ms).unwrap_or(u32::MAX),
+        job: Some(Box::new(JobRef { job: id, part: 0, row: 0, line: false, again: false })),
+        ..envelope
+    };
+    accept(gate.broker(), job, &model, envelope, body).await
+}
+
+async fn accept(broker: &dyn Broker, job: Job, model: &Token, mut envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
+    let body = check_claim(broker, &mut envelope, body).await.map_err(|error| native::of_broker(&error))?;
+    let frame = encode_one(&envelope, &body);
+    match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {
+        Created::New { .. } => {}
+        Created::Known(known) if known.value.fingerprint == job.fingerprint => return Ok(known.value),
+        Created::Known(_) => {
+            let message = "This Idempotency-Key was used for another request: use a new one";
+            return Err(Failure::new(Code::IdempotencyMismatch, message));
+        }
+    }
+    let kept = broker.append(Journal::Results, &jobs::input_topic(&job.id), &entropy::message_id(), frame.clone()).await;
+    let stored = match kept {
+        Ok(_) => broker.publish(&subject(&job.tenant, model), job.id.as_str(), frame).await,
+        Err(error) => Err(error),
+    };
+    match stored {
+        Ok(stored) => {
+            let place = Place { lane: Lane::Async, epoch: stored.epoch, sequence: stored.sequence };
+            let queued = jobs::change(broker, &job.tenant, &job.id, |job: &mut Job| job.queued(place)).await;
+            // If that is not known now, the sweeper asks.
+            Ok(queued.map_or(job, |stored| stored.value))
+        }
+        Err(error) => {
+            discard(broker, &job).await;
+            Err(crate::refusal::of_broker(&error))
+        }
+    }
+}
+
+/// The lane of a tenant's jobs.
+pub(super) fn subject(tenant: &str, model: &Token) -> LaneSubject {
+    LaneSubject { lane: Lane::Async, model: model.clone(), part: 0, origin: Token::of_name(tenant) }
+}
+
+/// Takes a job back that did not get into its lane.
+async fn discard(broker: &dyn Broker, job: &Job) {
+    let input = broker.erase(Journal::Results, &jobs::input_topic(&job.id)).await.map_err(jobs::StoreError::from);
+    let record = jobs::delete::<Job>(broker, &job.tenant, &job.id).await;
+    if let Err(error) = record.and(input) {
+        tracing::warn!(%error, job = %job.id, "a job that was not taken may run all the same");
+    }
+}
+
+/// Leaves a large body in the store of files, where it stays as long as its job.
+async fn check_claim(broker: &dyn Broker, envelope: &mut Envelope, body: Bytes) -> Result<Bytes, BrokerError> {
+    if body.len() <= CLAIM_OVER {
+        return Ok(body);
+    }
+    let key = jobs::body_key(&envelope.job.as_ref().expect("a job's envelope says which").job);
+    let hash = blake3::hash(&body).as_bytes().to_vec();
+    broker.blob_delete(Store::Files, &key).await?; // Under a name that was used before.
+    broker.blob_put(Store::Files, &key, body).await?;
+    envelope.claim = Some(Claim { key: key.into(), hash, kept: true });
+    Ok(Bytes::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn an_errand_is_asked_for_by_either_header() {
+        let read = |pairs: &[_]| Errand::read(&headers(pairs));
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&[("prefer", "wait=10, Respond-Async")]).unwrap(), Some(Errand { name: None, detached: true }));
+        assert_eq!(read(&[("prefer", "return=minimal")]).unwrap(), None);
+        assert_eq!(read(&[("idempotency-key", "a-1")]).unwrap(), Some(Errand { name: Some("a-1".into()), detached: false }));
+        for bad in [&[("idempotency-key", "")][..], &[("idempotency-key", "a b")], &[("idempotency-key", "a"), ("idempotency-key", "a")]] {
+            assert_eq!(read(bad).unwrap_err().code, Code::InvalidHeader);
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_job_of_one_tenant() {
+        let of = |tenant, name| job_id("job", tenant, Some(name));
+        assert_eq!(of("a", "x"), of("a", "x"));
+        assert_ne!(of("a", "x"), of("b", "x"));
+        assert_ne!(job_id("job", "a", None), job_id("job", "a", None));
+        assert_eq!(request_id(&of("a", "x")), request_id(&of("a", "x")));
+    }
+}

@@ -1,0 +1,14 @@
+//! What is durable: jobs, batches and files. A record is the truth of its object's state, a lane only a way to run it, and the
+//! journal of results holds what came of it.
+
+mod batch;
+mod file;
+mod job;
+mod outcome;
+mod store;
+
+pub use batch::{Batch, BatchState, Counts, Cursor, OpenSegment, Written};
+pub use file::{File, PART_BYTES, Purpose};
+pub use job::{End, Job, Place, State};
+pub use outcome::{Commit, Outcome, body_key, commit, end, input_topic, outcomes, read, topic};
+pub use store::{Created, Kept, StoreError, Stored, all, change, create, delete, get, of_entry, replace};
