@@ -14,7 +14,7 @@ pub mod redis;
 pub mod suite;
 mod terms;
 
-pub use answer::{Decision, Look, Reason, Refusal, Seeded, Settled, Standing, Usage, Whose, Window};
+pub use answer::{Decision, Look, Reason, Refusal, Seeded, Settled, Standing, Turn, Usage, Whose, Window};
 pub use terms::{NanoUsd, Quota, Rate};
 
 use crate::domain::RequestId;

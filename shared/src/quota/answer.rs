@@ -11,6 +11,13 @@ pub enum Decision {
     Unseeded,
 }
 
+/// The answers to settlements and reservations that came together, each in the order in which they were told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    pub settled: Vec<Settled>,
+    pub decisions: Vec<Decision>,
+}
+
 /// How an account stands after a decision: the tighter of the tenant's and the key's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {

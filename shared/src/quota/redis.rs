@@ -1,4 +1,5 @@
-//! edge: the ledger in Redis, which many processes share. One script does each operation, in one turn of the server.
+//! edge: the ledger in Redis, which many processes share. One script does all that a tenant's requests ask at one moment,
+//! in one turn of the server.
 //!
 //! Over one multiplexed connection, not a pool: Redis works one command at a time anyway, calls of many tasks share its
 //! round trips, and a peer that does not answer is one connection to give up instead of many. Needs Redis 5 or newer
@@ -6,12 +7,14 @@
 
 mod link;
 mod scripts;
+mod turn;
 mod wire;
 
 use self::link::Link;
 use self::scripts::Script;
+use self::turn::Shares;
 use super::memory::UnixClock;
-use super::{Decision, Look, Reserve, Seed, Seeded, Settle, Settled};
+use super::{Decision, Look, Reserve, Seed, Seeded, Settle, Settled, Turn};
 use crate::domain::RequestId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,18 +61,23 @@ impl RedisLedger {
         self.link.is_connected()
     }
 
-    /// Answers in the order asked, in one round trip. To ask again after an error is safe: an id that is open is granted.
-    pub async fn reserve(&self, asked: &[Reserve]) -> Result<Vec<Decision>, Away> {
-        let now = self.now();
-        let calls = asked.iter().map(|one| wire::reserve(now, one));
-        self.call(Script::Reserve, calls).await?.iter().map(|answer| wire::decision(answer)).collect()
+    /// Settles, then reserves, all in one round trip; what one tenant gives back is there for those of it who ask. To ask
+    /// again after an error is safe: an id that is open is granted, one that was settled is not charged again.
+    pub async fn turn(&self, ended: &[Settle], asked: &[Reserve]) -> Result<Turn, Away> {
+        let shares = Shares::of(ended, asked);
+        let calls = shares.calls(self.now());
+        let answers = if calls.is_empty() { Vec::new() } else { self.link.call(Script::Turn, &calls).await? };
+        shares.answer(&answers)
     }
 
-    /// Answers in the order told, in one round trip.
+    /// Answers in the order asked: see [`Self::turn`].
+    pub async fn reserve(&self, asked: &[Reserve]) -> Result<Vec<Decision>, Away> {
+        self.turn(&[], asked).await.map(|turn| turn.decisions)
+    }
+
+    /// Answers in the order told: see [`Self::turn`].
     pub async fn settle(&self, ended: &[Settle]) -> Result<Vec<Settled>, Away> {
-        let now = self.now();
-        let calls = ended.iter().map(|one| wire::settle(now, one));
-        self.call(Script::Settle, calls).await?.iter().map(|answer| wire::settled(answer)).collect()
+        self.turn(ended, &[]).await.map(|turn| turn.settled)
     }
 
     /// Keeps reservations of a tenant for another [`super::LEASE_MS`]. Returns how many of them are open.
@@ -86,11 +94,6 @@ impl RedisLedger {
     pub async fn look(&self, tenant: &str, keys: &[Arc<str>]) -> Result<Look, Away> {
         let answer = self.call_one(Script::Look, wire::look(self.now(), tenant, keys)).await?;
         wire::looked(&answer)
-    }
-
-    async fn call(&self, script: Script, calls: impl Iterator<Item = wire::Call>) -> Result<Vec<wire::Answer>, Away> {
-        let calls: Vec<_> = calls.collect();
-        if calls.is_empty() { Ok(Vec::new()) } else { self.link.call(script, &calls).await }
     }
 
     async fn call_one(&self, script: Script, call: wire::Call) -> Result<wire::Answer, Away> {

@@ -1,8 +1,10 @@
 //! The ledger, in memory and in a real Redis: one suite, one oracle, races, and what happens when Redis is away.
 
 mod away;
+mod cost;
 mod races;
 mod server;
+mod turns;
 
 use server::RedisServer;
 use shared::quota::memory::MemoryLedger;

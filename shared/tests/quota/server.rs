@@ -60,13 +60,22 @@ impl RedisServer {
 
     /// Runs one command there.
     pub(crate) async fn command(&self, words: &[&str]) {
+        self.ask::<redis::Value>(words).await;
+    }
+
+    /// Runs one command there, and tells its answer.
+    pub(crate) async fn answer(&self, words: &[&str]) -> String {
+        self.ask(words).await
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let mut command = redis::cmd(words[0]);
         words[1..].iter().for_each(|word| {
             command.arg(word);
         });
-        command.exec_async(&mut connection).await.unwrap();
+        command.query_async(&mut connection).await.unwrap()
     }
 
     async fn opened(&mut self) {

@@ -1,5 +1,6 @@
 -- asked: keys. Answers ten numbers of the tenant's account, then of each key's: requests and tokens taken, open
 -- reservations, tokens and money held, seeded, then tokens and money settled in the day and in the month.
+expire(EXPIRED_MAX)
 local answer = {}
 
 local function tell(account)
@@ -18,7 +19,7 @@ local function look(key)
   tell(account)
 end
 
-look(nil)
+look('')
 for _, key in ipairs(asked.keys) do look(key) end
 save()
 return answer

@@ -1,8 +1,10 @@
 -- asked: ids. Answers how many of them are open.
+expire(EXPIRED_MAX)
+read(OPEN, asked.ids, opens)
 local renewed = 0
 for _, id in ipairs(asked.ids) do
-  if call('HEXISTS', OPEN, id) == 1 then
-    call('ZADD', LEASES, now + LEASE_MS, id)
+  if opens[id] then
+    leased[id] = true
     renewed = renewed + 1
   end
 end

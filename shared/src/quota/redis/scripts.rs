@@ -4,8 +4,7 @@ use std::sync::LazyLock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
-    Reserve,
-    Settle,
+    Turn,
     Renew,
     Seed,
     Look,
@@ -16,9 +15,9 @@ macro_rules! with_lib {
 }
 
 /// The texts of all scripts, in the order of [`Script`].
-pub(super) const TEXTS: [&str; 5] = with_lib!["reserve.lua", "settle.lua", "renew.lua", "seed.lua", "look.lua"];
+pub(super) const TEXTS: [&str; 4] = with_lib!["turn.lua", "renew.lua", "seed.lua", "look.lua"];
 
-static HASHES: LazyLock<[String; 5]> = LazyLock::new(|| TEXTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
+static HASHES: LazyLock<[String; 4]> = LazyLock::new(|| TEXTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
 
 impl Script {
     pub(super) fn hash(self) -> &'static str {

@@ -2,6 +2,8 @@
 -- day, tokens and money of the month. Answers { done | already | of another day }. See quota/core/seed.rs.
 local DONE, ALREADY, OF_ANOTHER_DAY = 0, 1, 2
 
+expire(EXPIRED_MAX)
+
 if day_end(asked.as_of) ~= day_end(now) then
   save()
   return { OF_ANOTHER_DAY }
@@ -11,7 +13,7 @@ local function is_due(account)
   return asked.force or not account.seeded
 end
 
-local tenant = account_of(nil)
+local tenant = account_of('')
 local is_tenant_due = is_due(tenant)
 local due = {}
 for _, key in ipairs(asked.keys) do
@@ -22,30 +24,38 @@ if not is_tenant_due and not next(due) then
   return { ALREADY }
 end
 
-local function count(open, account, charged)
-  if charged.budget then
-    release(account, open.tokens, open.usd)
-    charged.budget = false
+-- An account that takes the totals over holds nothing any more for what they count. Returns the flags that are left.
+local function count(account, is_account_due, flag, flags, tokens, usd)
+  if is_account_due and band(flags, flag) > 0 then
+    release(account, tokens, usd)
     account.touched = true
+    return flags - flag
   end
+  return flags
 end
 
+read(OPEN, asked.counted, opens)
 for _, id in ipairs(asked.counted) do
-  local open = opened(id)
+  local open = opens[id]
   if open then
-    open.counted = true
-    if is_tenant_due then count(open, tenant, open.of_tenant) end
-    if open.key and due[open.key] then count(open, account_of(open.key), open.of_key) end
-    write_open(id, open)
+    local tokens, usd, flags, key = struct.unpack(OPEN_FORMAT, open)
+    flags = bit.bor(flags, COUNTED)
+    flags = count(tenant, is_tenant_due, BUDGET, flags, tokens, usd)
+    flags = key == '' and flags or count(account_of(key), due[key], BUDGET * OF_KEY, flags, tokens, usd)
+    write_open(id, tokens, usd, flags, key)
   end
-  remember(id, 0, 0, nil)
+  remember(id, 0, 0, '')
 end
+save_recent()
 
 local unlogged = {}
-local since = max(asked.counted_from, now - RECENT_MS + 1)
-for _, id in ipairs(call('ZRANGEBYSCORE', AGES, since, '+inf')) do
-  local entry = cmsgpack.unpack(call('HGET', RECENT, id))
-  if entry.tokens > 0 or entry.usd > 0 then unlogged[#unlogged + 1] = entry end
+local lately = call('ZRANGEBYSCORE', AGES, max(asked.counted_from, now - RECENT_MS + 1), '+inf')
+read(RECENT, lately, recents)
+for _, id in ipairs(lately) do
+  if recents[id] then
+    local at, tokens, usd, key = struct.unpack(RECENT_FORMAT, recents[id])
+    if tokens > 0 or usd > 0 then unlogged[#unlogged + 1] = { at = at, tokens = tokens, usd = usd, key = key } end
+  end
 end
 
 local function take_over(account, totals, key)
@@ -53,8 +63,8 @@ local function take_over(account, totals, key)
   account.day_tokens, account.day_usd, account.month_tokens, account.month_usd = unpack(totals)
   for _, entry in ipairs(unlogged) do
     if not key or entry.key == key then
-      if day_end(entry.at) == account.day then add(account, 'day', entry.tokens, entry.usd) end
-      if month_end(entry.at) == account.month then add(account, 'month', entry.tokens, entry.usd) end
+      if day_end(entry.at) == account.day then charge_day(account, entry.tokens, entry.usd) end
+      if month_end(entry.at) == account.month then charge_month(account, entry.tokens, entry.usd) end
     end
   end
   account.seeded = true
