@@ -23,6 +23,7 @@ use crate::domain::{ModelKind, Token};
 use crate::identity::Role;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything the file may say, checked and with every default filled in.
@@ -188,16 +189,15 @@ pub struct Model {
 }
 
 /// How requests of an array model become batches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Batching {
     /// Inputs in one backend call.
     pub max_items: u32,
     /// Estimated tokens in one backend call, counted as the backend computes them: see `padded`.
     pub max_tokens: u32,
     /// The backend pads: each input of a call costs as much as the longest, and neighbours of similar length share calls.
-    /// Not so unless said, because most servers pack (vLLM, SGLang, TEI with flash attention) and would have their batches
-    /// cut for nothing.
+    /// Not so unless said or one of the backends is `local`, because most servers pack (vLLM, SGLang, TEI with flash attention)
+    /// and would have their batches cut for nothing.
     pub padded: bool,
     /// How long one backend call should take at most, in milliseconds.
     pub objective_ms: u32,
@@ -239,6 +239,11 @@ pub enum Target {
     },
     /// Deterministic answers with a latency and fault model, in process.
     Sandbox(SandboxConfig),
+    /// An embedding model in the worker's own process, on its processor.
+    Local {
+        /// The folder with `config.json`, `tokenizer.json` and `model.safetensors`.
+        model_dir: PathBuf,
+    },
 }
 
 /// The sandbox backend's behaviour: what it costs, and how it fails.

@@ -1,14 +1,16 @@
 //! edge: one model backend. Takes a call, gives back the answer judged, or an error that already says what the caller may
 //! read and whose fault it may be.
 //!
-//! Both kinds of peer, an OpenAI-compatible server and the sandbox in this process, speak the same bodies; only what
-//! carries them differs (`response.rs`). So every check of an answer exists once, and the sandbox's faults meet it too.
-//! Dropping a call or a stream ends it at the backend at once. Nothing here retries, bisects or chooses a backend.
+//! An OpenAI-compatible server and the sandbox in this process speak the same bodies; only what carries them differs
+//! (`response.rs`). So every check of an answer exists once, and the sandbox's faults meet it too. A model in this process
+//! (`local.rs`) is called as what it is, a function. Dropping a call or a stream ends it at the backend at once. Nothing here retries, bisects or chooses a backend.
 
 mod answer;
 mod classify;
 mod embeddings;
 pub mod http;
+#[cfg(feature = "local")]
+mod local;
 #[doc(hidden)]
 pub mod measured;
 mod openai;
@@ -44,6 +46,8 @@ pub struct Backend {
 enum Peer {
     OpenAi(Arc<OpenAi>),
     Sandbox(Arc<Sandbox>),
+    #[cfg(feature = "local")]
+    Local(local::Local),
 }
 
 /// Why a backend cannot be set up; a matter for the configuration.
@@ -55,6 +59,14 @@ pub enum BuildError {
     Key(String),
     #[error("tls of backend `{name}`: {cause}")]
     Tls { name: String, cause: TlsError },
+    #[cfg(feature = "local")]
+    #[error("the model of backend `{name}`: {cause}")]
+    Model { name: String, cause: crate::local::ModelError },
+    #[cfg(not(feature = "local"))]
+    #[error(
+        "backend `{0}` is of kind local, and this executable has no local models: build it with `cargo build --release --features local`"
+    )]
+    NoLocalModels(String),
 }
 
 /// One array call: the inputs of several requests in one.
@@ -125,7 +137,7 @@ pub enum Blame {
 
 impl Backend {
     /// # Errors
-    /// A URL or a key that cannot be put into a request, certificates that cannot be used.
+    /// A URL or a key that cannot be put into a request, certificates that cannot be used, a local model that cannot be read.
     pub fn new(config: &config::Backend, clients: &mut http::Clients) -> Result<Self, BuildError> {
         let peer = match &config.target {
             Target::OpenAi { url, model, key, tls } => {
@@ -133,6 +145,10 @@ impl Backend {
                 Peer::OpenAi(Arc::new(OpenAi::new(&config.name, client, url, model, key.as_ref())?))
             }
             Target::Sandbox(sandbox) => Peer::Sandbox(Sandbox::new(sandbox.clone())),
+            #[cfg(feature = "local")]
+            Target::Local { model_dir } => Peer::Local(local::Local::load(config, model_dir)?),
+            #[cfg(not(feature = "local"))]
+            Target::Local { .. } => return Err(BuildError::NoLocalModels(config.name.clone())),
         };
         Ok(Self { peer, timeout: config.timeout })
     }
@@ -142,12 +158,7 @@ impl Backend {
     /// # Errors
     /// As [`BackendError`] says; among them an answer whose count differs from `count`.
     pub async fn embed(&self, call: EmbedCall<'_>) -> Result<Embedded, BackendError> {
-        self.within_timeout(async {
-            let body = request::embeddings(self.peer.model(), &call);
-            let response = self.peer.send(Operation::Embeddings, body, header(call.traceparent)).await?;
-            embeddings::read(&response.whole().await?, call.count)
-        })
-        .await
+        self.within_timeout(self.peer.embed(&call)).await
     }
 
     /// Generates once: the whole call within the backend's timeout, or, for a stream, its beginning and each further event.
@@ -183,13 +194,27 @@ impl Peer {
         match self {
             Self::OpenAi(openai) => openai.model(),
             Self::Sandbox(_) => "\"sandbox\"",
+            #[cfg(feature = "local")]
+            Self::Local(_) => "\"local\"",
         }
+    }
+
+    async fn embed(&self, call: &EmbedCall<'_>) -> Result<Embedded, BackendError> {
+        #[cfg(feature = "local")]
+        if let Self::Local(local) = self {
+            return local.embed(call).await;
+        }
+        let body = request::embeddings(self.model(), call);
+        let response = self.send(Operation::Embeddings, body, header(call.traceparent)).await?;
+        embeddings::read(&response.whole().await?, call.count)
     }
 
     async fn send(&self, op: Operation, body: Bytes, traceparent: Option<HeaderValue>) -> Result<Response, BackendError> {
         match self {
             Self::OpenAi(openai) => openai.send(op, body, traceparent).await,
             Self::Sandbox(sandbox) => Ok(sandbox.call(op, &body).await.into()),
+            #[cfg(feature = "local")]
+            Self::Local(_) => Err(local::not_a_generator()),
         }
     }
 }

@@ -350,3 +350,12 @@ async fn get(server: &Server, path: &str) -> (u16, Bytes) {
     let response = client.get(format!("http://{}{path}", server.addr()).parse().unwrap()).await.unwrap();
     (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
 }
+
+#[cfg(not(feature = "local"))]
+#[test]
+fn a_local_model_is_refused_with_the_command_that_builds_one() {
+    let target = Target::Local { model_dir: "m".into() };
+    let config = config::Backend { name: "mini".into(), target, concurrency: 1, tokens_max: 1, per_worker: true, timeout: SOON };
+    let error = Backend::new(&config, &mut http::Clients::default()).err().expect("it is refused").to_string();
+    assert!(error.contains("mini") && error.contains("--features local"), "{error}");
+}

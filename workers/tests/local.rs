@@ -3,10 +3,14 @@
 //! On all-MiniLM-L6-v2, which `tests/setup/model.sh` fetches. Without it nothing is tested, in so many words.
 #![cfg(feature = "local")]
 
+use bytes::Bytes;
 use serde_json::{Value, json};
-use shared::config::SandboxConfig;
+use shared::config::{self, SandboxConfig, Target};
 use shared::domain::Operation;
+use shared::error::Code;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use workers::backend::{Backend, EmbedCall, http};
 use workers::local::Model;
 use workers::sandbox::{Body, Sandbox, Source};
 
@@ -85,6 +89,77 @@ fn a_call_larger_than_a_slice_keeps_its_order() {
     let embedded = model.embed(&texts).expect("texts are embedded");
     assert_eq!((embedded.vectors.len(), embedded.tokens), (66, 65 * 256 + 7), "texts are cut at the model's length");
     assert!(is_near(&embedded.vectors[65], &vectors(&model, &[SENTENCE])[0]));
+}
+
+#[test]
+fn vectors_do_not_depend_on_who_forms_the_slices() {
+    let Some(model) = model() else { return };
+    let texts: Vec<String> = (0..40).map(|row| "word ".repeat(1 + row * 17 % 90)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (padded, sorted) = (model.embed(&texts).expect("embedded"), model.embed_by_length(&texts, || false).expect("embedded"));
+    assert_eq!(padded.tokens, sorted.tokens);
+    assert!(padded.vectors.iter().zip(&sorted.vectors).all(|(one, other)| is_near(one, other)));
+}
+
+#[test]
+fn work_that_nobody_waits_for_ends_before_the_next_slice() {
+    let Some(model) = model() else { return };
+    assert!(model.embed_by_length(&[SENTENCE], || true).is_err());
+}
+
+/// A backend of kind `local` with one seat.
+fn backend() -> Option<Backend> {
+    let target = Target::Local { model_dir: folder()? };
+    let timeout = Duration::from_secs(60);
+    let config = config::Backend { name: "b".into(), target, concurrency: 1, tokens_max: 1 << 20, per_worker: false, timeout };
+    Some(Backend::new(&config, &mut http::Clients::default()).expect("the model is whole"))
+}
+
+fn inputs(requests: &[Value]) -> Vec<Bytes> {
+    requests.iter().map(|inputs| Bytes::from(inputs.to_string().trim_matches(['[', ']']).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_local_backend_answers_several_requests_in_order() {
+    let Some(backend) = backend() else { return };
+    let inputs = inputs(&[json!([KNOWN[1].0, KNOWN[2].0]), json!([SENTENCE])]);
+    let embedded = backend.embed(EmbedCall { inputs: &inputs, count: 3, params: r#""dimensions":384"#, traceparent: None }).await.unwrap();
+    assert_eq!(embedded.prompt_tokens, Some(8 + 11 + 7));
+    for (place, (_, known)) in [KNOWN[1], KNOWN[2], KNOWN[0]].iter().enumerate() {
+        assert!(is_near(&embedded.vector(place)[..4], &known[..4]), "input {place}");
+    }
+}
+
+#[tokio::test]
+async fn a_local_backend_refuses_what_its_model_cannot_do() {
+    let Some(backend) = backend() else { return };
+    let cases = [("[1,2]", ""), (r#""a""#, r#""dimensions":64"#)];
+    for (input, params) in cases {
+        let inputs = [Bytes::from_static(input.as_bytes())];
+        let error = backend.embed(EmbedCall { inputs: &inputs, count: 1, params, traceparent: None }).await.unwrap_err();
+        assert_eq!(error.failure.code, Code::BackendRejected, "{input} {params}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_left_gives_its_seat_back() {
+    let Some(backend) = backend() else { return };
+    let inputs = inputs(&[json!([SENTENCE])]);
+    let call = EmbedCall { inputs: &inputs, count: 1, params: "", traceparent: None };
+    let left = tokio::time::timeout(Duration::ZERO, backend.embed(call)).await;
+    assert!(left.is_err(), "no model is as fast as that");
+    assert!(backend.embed(call).await.is_ok());
+}
+
+#[test]
+fn a_folder_of_another_kind_of_model_is_refused() {
+    let Some(real) = folder() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = std::fs::read_to_string(real.join("config.json")).expect("it has a configuration");
+    std::fs::write(folder.path().join("config.json"), config.replace(r#""model_type": "bert""#, r#""model_type": "mpnet""#))
+        .expect("written");
+    let error = Model::load(folder.path()).err().expect("it is refused").to_string();
+    assert!(error.contains("mpnet"), "{error}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! edge: the configuration file's shape (YAML), and its conversion into [`Config`] with errors that name file, line and key.
 
+mod batching;
 mod identity;
 mod issuers;
 mod models;
@@ -217,6 +218,9 @@ mod tests {
             ("nats:\n  url: nats://h\n  max_bytes: { files: 1 }\n", 2, "nats.max_bytes.files"),
             ("redis:\n  url: http://h\n", 2, "redis.url"),
             ("redis:\n  url: redis://h\n  timeout_ms: 1\n", 2, "redis.timeout_ms"),
+            ("models:\n- name: m\n  kind: array\n  backends: [{ kind: local }]\n", 4, "model_dir"),
+            ("models:\n- name: m\n  kind: sequence\n  backends: [{ kind: local, model_dir: m }]\n", 4, "kind: array"),
+            ("models:\n- name: m\n  kind: array\n  backends:\n  - kind: sandbox\n    model_dir: m\n", 6, "model_dir"),
             ("limits:\n  body_bytes_max: plenty\n", 2, "body_bytes_max"),
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: sandbox, concurrency: -1 }]\n", 4, "concurrency"),
         ];

@@ -58,6 +58,19 @@ pub(crate) fn status(status: u16, retry_after_ms: Option<u32>, message: Option<&
     }
 }
 
+/// What a model in this process says of a request that it will never take.
+#[cfg(feature = "local")]
+pub(crate) fn refused(sentence: impl Into<String>, blame: Blame) -> BackendError {
+    error(Code::BackendRejected, sentence, blame, "refused by the local model")
+}
+
+/// A model in this process that failed in the middle of its work.
+#[cfg(feature = "local")]
+pub(crate) fn broken_down(detail: impl Into<String>) -> BackendError {
+    let sentence = "The model failed; try again, and tell the operator if it stays so.";
+    error(Code::BackendStatus, sentence, Blame::MaybeItem, detail)
+}
+
 fn rejected(status: u16, message: Option<&str>, blame: Blame, detail: String) -> BackendError {
     let sentence = match message.map(presentable) {
         Some(message) if !message.is_empty() => format!("The model's backend rejected the request: {message}"),

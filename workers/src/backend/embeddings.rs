@@ -60,7 +60,8 @@ fn ordered(rows: Vec<Row>, count: u32) -> Result<Vec<Vec<f32>>, BackendError> {
     Ok(vectors)
 }
 
-fn check(vectors: &[Vec<f32>]) -> Result<(), BackendError> {
+/// All of one length, and of finite numbers.
+pub(crate) fn check(vectors: &[Vec<f32>]) -> Result<(), BackendError> {
     let dimensions = vectors.first().map_or(0, Vec::len);
     if vectors.iter().any(|v| v.is_empty() || v.len() != dimensions) {
         return Err(classify::malformed(&"vectors are empty or of different lengths"));

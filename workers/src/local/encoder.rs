@@ -1,15 +1,15 @@
 //! core: the network: token ids to a vector for each row.
 
 use super::ModelError;
-use super::tokens::Padded;
+use super::slices::Slice;
+use super::tokens::Rows;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 pub(super) use candle_transformers::models::bert::Config;
 use candle_transformers::models::bert::{BertModel, DTYPE};
 
-/// Tokens, padding included, that go through the network together. A call of more goes in slices, since the widest layer
-/// and the attention of 64 texts of 256 tokens already take 300 MB.
-const SLICE_TOKENS_MAX: usize = 64 * 256;
+/// What stands where a shorter text has ended; the mask keeps it out of every sum.
+const PADDING: u32 = 0;
 
 pub(super) struct Encoder {
     bert: BertModel,
@@ -27,29 +27,25 @@ impl Encoder {
         self.dimensions
     }
 
-    pub(super) fn embed(&self, padded: &Padded) -> Result<Vec<Vec<f32>>, ModelError> {
-        let width = padded.width().max(1);
-        let rows = (SLICE_TOKENS_MAX / width).max(1);
-        let slices = padded.lengths.chunks(rows).zip(padded.ids.chunks(rows * width));
-        let mut vectors = Vec::with_capacity(padded.lengths.len());
-        for (lengths, ids) in slices {
-            vectors.extend(self.slice(lengths, ids, width)?);
-        }
-        Ok(vectors)
-    }
-
-    fn slice(&self, lengths: &[usize], ids: &[u32], width: usize) -> Result<Vec<Vec<f32>>, ModelError> {
-        let ids = Tensor::from_slice(ids, (lengths.len(), width), &Device::Cpu)?;
-        let mask = mask(lengths, width)?;
+    /// The vectors of a slice's rows, in its order.
+    pub(super) fn embed(&self, rows: &Rows, slice: &Slice) -> Result<Vec<Vec<f32>>, ModelError> {
+        let shape = (slice.rows.len(), slice.width);
+        let padded = |&row: &usize| rows.ids(row).iter().copied().chain(std::iter::repeat(PADDING)).take(slice.width);
+        let ids = slice.rows.iter().flat_map(padded).collect::<Vec<u32>>();
+        let ids = Tensor::from_vec(ids, shape, &Device::Cpu)?;
+        let mask = mask(rows, slice)?.reshape(shape)?;
         let hidden = self.bert.forward(&ids, &ids.zeros_like()?, Some(&mask))?;
         Ok(pooled(&hidden, &mask)?.to_vec2()?)
     }
 }
 
 /// 1 where a row has a token, 0 where it has padding.
-fn mask(lengths: &[usize], width: usize) -> candle_core::Result<Tensor> {
-    let row = |&length: &usize| (0..width).map(move |place| if place < length { 1.0_f32 } else { 0.0 });
-    Tensor::from_iter(lengths.iter().flat_map(row), &Device::Cpu)?.reshape((lengths.len(), width))
+fn mask(rows: &Rows, slice: &Slice) -> candle_core::Result<Tensor> {
+    let row = |&row: &usize| {
+        let length = rows.ids(row).len();
+        (0..slice.width).map(move |place| if place < length { 1.0_f32 } else { 0.0 })
+    };
+    Tensor::from_iter(slice.rows.iter().flat_map(row), &Device::Cpu)
 }
 
 /// The mean over each row's tokens, of length 1. The mean's divisor goes with the length.

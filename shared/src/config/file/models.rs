@@ -1,11 +1,13 @@
 //! edge: the file's `models`, and their conversion.
 
+use super::batching::FileBatching;
 use super::{Reader, literal_key};
-use crate::config::{Backend, Batching, ClientTls, ConfigError, Model, Price, SandboxConfig, Secret, Target};
+use crate::config::{Backend, ClientTls, ConfigError, Model, Price, SandboxConfig, Secret, Target};
 use crate::domain::{ModelKind, Token};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Calls at once to a backend of sequences that does not say: modest for a server that batches continuously.
@@ -24,7 +26,7 @@ pub(super) struct FileModel {
     name: Spanned<String>,
     kind: ModelKind,
     #[serde(default)]
-    batching: Option<Spanned<Batching>>,
+    batching: Option<Spanned<FileBatching>>,
     #[serde(default)]
     price: Price,
     backends: Spanned<Vec<FileBackend>>,
@@ -41,10 +43,10 @@ struct FileBackend {
     tls: Option<Spanned<ClientTls>>,
     concurrency: Option<u32>,
     tokens_max: Option<u32>,
-    #[serde(default)]
-    per_worker: bool,
+    per_worker: Option<bool>,
     timeout_ms: Option<u64>,
     sandbox: Option<Spanned<SandboxConfig>>,
+    model_dir: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -52,6 +54,17 @@ struct FileBackend {
 enum FileBackendKind {
     Openai,
     Sandbox,
+    Local,
+}
+
+impl FileBackendKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Sandbox => "sandbox",
+            Self::Local => "local",
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -66,23 +79,11 @@ impl Reader<'_> {
             if models.len() == MODELS_MAX {
                 return Err(self.at(&file.name, format!("models: more than {MODELS_MAX}")));
             }
-            let batching = self.batching(file.batching)?;
             let backends = self.backends(&name, file.kind, file.backends, warnings)?;
+            let batching = self.batching(file.batching, &backends)?;
             models.push(Model { token: Token::of_model(&name), name, kind: file.kind, batching, price: file.price, backends });
         }
         Ok(models)
-    }
-
-    fn batching(&self, file: Option<Spanned<Batching>>) -> Result<Batching, ConfigError> {
-        let Some(file) = file else { return Ok(Batching::default()) };
-        let Batching { max_items, max_tokens, objective_ms, .. } = file.value;
-        if max_items == 0 || max_items > 2_048 {
-            return Err(self.at(&file, "batching.max_items: from 1 to 2048"));
-        }
-        if max_tokens == 0 || objective_ms == 0 {
-            return Err(self.at(&file, "batching.max_tokens and batching.objective_ms must be above zero"));
-        }
-        Ok(file.value)
     }
 
     fn backends(
@@ -115,17 +116,15 @@ impl Reader<'_> {
         file: &FileBackend,
         warnings: &mut Vec<String>,
     ) -> Result<Backend, ConfigError> {
+        self.no_foreign_keys(file)?;
         let target = match file.kind.value {
             FileBackendKind::Openai => self.openai(model, file, warnings)?,
             FileBackendKind::Sandbox => self.sandbox(file)?,
-        };
-        let default_name = match file.kind.value {
-            FileBackendKind::Openai => format!("openai-{index}"),
-            FileBackendKind::Sandbox => format!("sandbox-{index}"),
+            FileBackendKind::Local => self.local(kind, file)?,
         };
         let name = match &file.name {
             Some(name) => self.name(name, "backends[].name")?,
-            None => default_name,
+            None => format!("{}-{index}", file.kind.value.as_str()),
         };
         let default_concurrency = if kind == ModelKind::Array { ARRAY_CONCURRENCY } else { SEQUENCE_CONCURRENCY };
         let concurrency = file.concurrency.unwrap_or(default_concurrency);
@@ -135,13 +134,39 @@ impl Reader<'_> {
             return Err(self.at(&file.kind, "backends[]: concurrency, tokens_max and timeout_ms must be above zero"));
         }
         let timeout = Duration::from_millis(timeout_ms);
-        Ok(Backend { name, target, concurrency, tokens_max, per_worker: file.per_worker, timeout })
+        // Each worker has a local model of its own.
+        let per_worker = file.per_worker.unwrap_or(file.kind.value == FileBackendKind::Local);
+        Ok(Backend { name, target, concurrency, tokens_max, per_worker, timeout })
+    }
+
+    /// Keys of another kind would be ignored, which nobody means.
+    fn no_foreign_keys(&self, file: &FileBackend) -> Result<(), ConfigError> {
+        let is = |kind| file.kind.value == kind;
+        self.absent_unless(is(FileBackendKind::Openai), file.url.as_ref(), "url: only for kind: openai")?;
+        self.absent_unless(is(FileBackendKind::Openai), file.key.as_ref(), "key: only for kind: openai")?;
+        self.absent_unless(is(FileBackendKind::Openai), file.tls.as_ref(), "tls: only for kind: openai")?;
+        self.absent_unless(is(FileBackendKind::Sandbox), file.sandbox.as_ref(), "sandbox: only for kind: sandbox")?;
+        self.absent_unless(is(FileBackendKind::Local), file.model_dir.as_ref(), "model_dir: only for kind: local")
+    }
+
+    fn absent_unless<T>(&self, may_be: bool, value: Option<&Spanned<T>>, what: &str) -> Result<(), ConfigError> {
+        match value {
+            Some(value) if !may_be => Err(self.at(value, format!("backends[].{what}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn local(&self, kind: ModelKind, file: &FileBackend) -> Result<Target, ConfigError> {
+        if kind != ModelKind::Array {
+            return Err(self.at(&file.kind, "backends[].kind: local models make embeddings only: the model must be of kind: array"));
+        }
+        let Some(folder) = &file.model_dir else {
+            return Err(self.at(&file.kind, "backends[].model_dir: kind local needs the folder of a model"));
+        };
+        Ok(Target::Local { model_dir: folder.value.clone() })
     }
 
     fn openai(&self, model: &str, file: &FileBackend, warnings: &mut Vec<String>) -> Result<Target, ConfigError> {
-        if let Some(sandbox) = &file.sandbox {
-            return Err(self.at(sandbox, "backends[].sandbox: only for kind: sandbox"));
-        }
         let Some(url) = &file.url else {
             return Err(self.at(&file.kind, "backends[].url: kind openai needs one, such as http://127.0.0.1:9000/v1"));
         };
@@ -166,13 +191,6 @@ impl Reader<'_> {
     }
 
     fn sandbox(&self, file: &FileBackend) -> Result<Target, ConfigError> {
-        let foreign = [(&file.url, "url"), (&file.key, "key")].into_iter().find_map(|(value, key)| value.as_ref().map(|v| (v, key)));
-        if let Some((value, key)) = foreign {
-            return Err(self.at(value, format!("backends[].{key}: only for kind: openai")));
-        }
-        if let Some(tls) = &file.tls {
-            return Err(self.at(tls, "backends[].tls: only for kind: openai"));
-        }
         let Some(sandbox) = &file.sandbox else { return Ok(Target::Sandbox(SandboxConfig::default())) };
         let config = &sandbox.value;
         let spans = [config.a_ms, config.b_ms, config.padded_token_ms, config.first_token_ms, config.token_ms];
