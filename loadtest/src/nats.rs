@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Time for a nats-server to open its ports.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// By itself a server lends its streams three quarters of the free disk, and the caps of ours may sum to more.
+const CONFIG: &str = "jetstream { max_file_store: 1TB }\n";
+
 /// A nats-server with JetStream. Ends with its guard.
 #[derive(Debug)]
 pub struct NatsServer {
@@ -107,10 +110,13 @@ fn ports_folder(folder: &Path, start: u32) -> PathBuf {
 fn launch(program: &Path, folder: &Path, start: u32, ports: Ports) -> Result<Child, ChildError> {
     let name = format!("nats-{start}");
     let ports_folder = ports_folder(folder, start);
-    std::fs::create_dir_all(&ports_folder).map_err(|source| ChildError::Start { name: name.clone(), source })?;
+    let config = folder.join("nats.conf");
+    let written = std::fs::create_dir_all(&ports_folder).and_then(|()| std::fs::write(&config, CONFIG));
+    written.map_err(|source| ChildError::Start { name: name.clone(), source })?;
     let port = |port: u16| if port == 0 { "-1".to_owned() } else { port.to_string() };
     let mut command = Command::new(program);
     command.args(["-a", "127.0.0.1", "-p", &port(ports.client), "-m", &port(ports.monitoring), "-js"]);
+    command.arg("-c").arg(config);
     command.arg("-sd").arg(folder.join("nats-store")).arg("--ports_file_dir").arg(ports_folder);
     Child::start_tree(&name, command, folder)
 }

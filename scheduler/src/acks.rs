@@ -15,7 +15,8 @@ const WAITING_MAX: usize = 16_384;
 pub(crate) enum Ack {
     Done(AckToken),
     Renew(AckToken),
-    GiveBack(AckToken),
+    /// To be handed out again after so long.
+    GiveBack(AckToken, Duration),
     Flush(oneshot::Sender<()>),
 }
 
@@ -68,7 +69,7 @@ async fn send(broker: &dyn Broker, ack: Ack) {
     let sent = match ack {
         Ack::Done(token) => broker.ack(&token).await,
         Ack::Renew(token) => broker.renew(&token).await,
-        Ack::GiveBack(token) => broker.nak(&token, Duration::ZERO).await,
+        Ack::GiveBack(token, delay) => broker.nak(&token, delay).await,
         Ack::Flush(done) => {
             let _ = done.send(()); // Whoever waited may have given up.
             Ok(())

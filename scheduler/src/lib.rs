@@ -6,6 +6,7 @@ pub mod engine;
 mod mailbox;
 mod metrics;
 mod model;
+mod outcomes;
 mod ownership;
 mod pull;
 mod quota;

@@ -5,6 +5,7 @@ use crate::alarm::Alarm;
 use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
+use crate::outcomes::{Failed, Registrar};
 use crate::pull::{self, Read, Window};
 use crate::quota::{Counter, Treasury, Verdict};
 use bytes::{Bytes, BytesMut};
@@ -88,16 +89,16 @@ pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle
     let window = Arc::new(Window::new(WINDOW_REQUESTS));
     let readers = Lane::ALL.map(|lane| pull::read(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window)));
     let intake = Intake { messages, readers: select_all(readers), round: Vec::new() };
-    let verdicts = Arc::clone(&mailbox);
-    let owner = Owner::new(office, model, revision, window, move |verdict| {
-        if verdicts.leave(Input::Verdict(verdict)).is_err() {
-            tracing::warn!("a quota's word was dropped: the model's mailbox is full, or its loop has ended");
+    let back = Arc::clone(&mailbox);
+    let owner = Owner::new(office, model, revision, window, move |input| {
+        if back.leave(input).is_err() {
+            tracing::warn!("a word of the quota or the outcomes was dropped: the model's mailbox is full, or its loop has ended");
         }
     });
     ModelHandle { mailbox, _task: task::spawn_guarded("model", owner.run(intake)) }
 }
 
-/// A waiting request's bytes, as they came from the lane.
+/// The bytes of a request in custody, as they came from the lane.
 struct Waiting {
     envelope: Bytes,
     body: Bytes,
@@ -144,6 +145,7 @@ struct Owner {
     announce_at: Time,
     engine: Engine,
     quota: Counter,
+    registrar: Registrar,
     waiting: HashMap<RequestId, Waiting>,
     tokens: HashMap<FrameKey, AckToken>,
     /// The last sequence handed out before this owner came, and to it.
@@ -155,8 +157,9 @@ struct Owner {
 }
 
 impl Owner {
-    fn new(office: Office, model: &Model, revision: u64, window: Arc<Window>, tell: impl Fn(Verdict) + Send + Sync + 'static) -> Self {
+    fn new(office: Office, model: &Model, revision: u64, window: Arc<Window>, tell: impl Fn(Input) + Clone + Send + Sync + 'static) -> Self {
         let now = clock::now();
+        let (ruled, recorded) = (tell.clone(), tell);
         let config = EngineConfig {
             kind: model.kind,
             max_items: model.batching.max_items,
@@ -173,8 +176,9 @@ impl Owner {
                 model.clone(),
                 office.metrics.of_quota(&model.name),
                 now,
-                tell,
+                move |verdict| ruled(Input::Verdict(verdict)),
             ),
+            registrar: Registrar::start(Arc::clone(&office.broker), move |id| recorded(Input::Event(Event::Committed(id)))),
             office,
             model: model.clone(),
             revision,
@@ -310,10 +314,7 @@ impl Owner {
                 self.office.outbox.post(Address::Worker(worker), &dispatch, body);
             }
             Action::Ack(frame) => self.settle(frame, Ack::Done),
-            Action::Nak(frame) => self.settle(frame, Ack::GiveBack),
-            Action::Close(frame) => {
-                self.tokens.remove(&frame);
-            }
+            Action::Nak(frame, delay) => self.settle(frame, |token| Ack::GiveBack(token, delay)),
             Action::Renew(frame) => {
                 if let Some(token) = self.tokens.get(&frame) {
                     self.office.acks.send(Ack::Renew(token.clone()));
@@ -355,12 +356,10 @@ impl Owner {
     fn dispatch_item(&self, now: Time, id: RequestId, waiting: &Waiting) -> DispatchItem {
         let queued = now.since(waiting.published);
         self.metrics.waited(waiting.frame.lane, queued);
-        let ack = if waiting.frame.lane.is_deferred() { self.tokens.get(&waiting.frame).map(|token| token.0.clone()) } else { None };
         DispatchItem {
             id,
             remaining_ms: millis(waiting.deadline.since(now)),
             queue_ms: millis(queued),
-            ack,
             standing: self.quota.standing(id),
             body_len: u32::try_from(waiting.body.len()).unwrap_or(u32::MAX),
             envelope: waiting.envelope.clone(),
@@ -369,8 +368,11 @@ impl Owner {
 
     fn fail(&self, id: RequestId, ingress: NodeId, code: Code) {
         self.metrics.failed(code);
-        let failure = Some(Box::new(Failure::new(code, sentence(code))));
-        let reply = Reply { id, exec: None, part: 0, last: true, head: None, failure, usage: None };
+        let failure = Failure::new(code, sentence(code));
+        if self.waiting.get(&id).is_some_and(|waiting| waiting.frame.lane.is_deferred()) {
+            return self.registrar.record(Failed { id, failure });
+        }
+        let reply = Reply { id, exec: None, part: 0, last: true, head: None, failure: Some(Box::new(failure)), usage: None };
         self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), Bytes::new());
     }
 

@@ -81,7 +81,7 @@ pub struct Stored {
 /// How long an unrenewed interactive delivery stays with its taker before it is handed out again.
 pub const ACK_WAIT_INTERACTIVE: Duration = Duration::from_secs(3);
 
-/// The same for the deferred lanes, whose workers renew it while they run.
+/// The same for the deferred lanes, whose owner renews it until they have ended.
 pub const ACK_WAIT_DEFERRED: Duration = Duration::from_secs(15);
 
 pub const fn ack_wait(lane: Lane) -> Duration {

@@ -92,6 +92,8 @@ codes! {
     BatchExpired = "batch_expired", 504, "timeout_error";
     // The road itself.
     Cancelled = "cancelled", 499, "server_error";
+    /// It was begun again and again, and took its worker with it each time.
+    Poison = "poison", 500, "server_error";
     Lost = "lost", 503, "service_unavailable_error";
     Internal = "internal", 500, "server_error";
 }

@@ -1,5 +1,5 @@
-//! The deferred lanes, whose callers come in a later release: their deliveries travel to the worker, are kept for as long as
-//! it runs, and are acked by it. In one process and on virtual time, because an ack wait is 15 s.
+//! The deferred lanes, whose callers come in a later release: their deliveries are kept by the owner for as long as a worker
+//! runs them, and acked after that. In one process and on virtual time, because an ack wait is 15 s.
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;

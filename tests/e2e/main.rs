@@ -2,6 +2,7 @@
 
 mod admin;
 mod bad_input;
+mod batches;
 mod comparison;
 mod compose;
 mod deferred;

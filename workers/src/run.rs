@@ -2,6 +2,7 @@
 
 mod array;
 mod claim;
+mod deferred;
 mod respond;
 mod sequence;
 mod split;
@@ -49,6 +50,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Whether its outcome goes on record instead of to an inbox.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.envelope.job.is_some()
+    }
+
     /// Whether nobody waits for it any more.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()

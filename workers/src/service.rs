@@ -11,7 +11,7 @@ use crate::table::Table;
 use crate::usage::Recorder;
 use bytes::Bytes;
 use intake::{Intake, Served};
-use shared::broker::{ACK_WAIT_DEFERRED, AckToken, Address, Attached, Broker, BrokerError};
+use shared::broker::{Address, Attached, Broker, BrokerError};
 use shared::clock;
 use shared::config::{Config, Model};
 use shared::domain::{NodeId, Token};
@@ -113,7 +113,6 @@ impl Worker {
         let tasks = vec![
             task::spawn_guarded("worker credit", announce_credit(Arc::clone(&shop))),
             task::spawn_guarded("worker held", announce_held(Arc::clone(&shop))),
-            task::spawn_guarded("worker renewals", renew_acks(Arc::clone(&shop))),
         ];
         Ok(Self { shop, _ears: ears, _tasks: tasks })
     }
@@ -198,20 +197,6 @@ async fn announce_held(shop: Arc<Shop>) {
         for (ingress, ids) in held {
             let message = ToIngress::Held(Held { from: shop.id.clone(), ids, passed: Vec::new() });
             shop.outbox.post(Address::Ingress(ingress), &message, Bytes::new());
-        }
-    }
-}
-
-/// Keeps the deferred lanes' deliveries with this worker while it runs them.
-async fn renew_acks(shop: Arc<Shop>) {
-    let mut tick = tokio::time::interval(ACK_WAIT_DEFERRED / 3);
-    loop {
-        tick.tick().await;
-        let tokens = shop.table().ack_tokens();
-        for token in tokens {
-            if let Err(error) = shop.broker.renew(&AckToken(token)).await {
-                tracing::debug!(%error, "a delivery was not renewed");
-            }
         }
     }
 }

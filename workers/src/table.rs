@@ -32,8 +32,6 @@ pub(crate) struct Entry {
     pub(crate) since: Time,
     pub(crate) cancel: CancellationToken,
     pub(crate) reports: Vec<Report>,
-    /// The deferred lanes' ack token, renewed while this runs.
-    pub(crate) ack: Option<Box<str>>,
 }
 
 /// One backend call, which has ended when the last of its requests has.
@@ -192,18 +190,13 @@ impl Table {
         of_model.map(|(id, entry)| Running { id: *id, exec: entry.exec, lane: entry.lane }).collect()
     }
 
-    /// Requests that began at or before `before`, by the ingress that waits for them.
+    /// Interactive requests that began at or before `before`, by the ingress that waits for them.
     pub(crate) fn held(&self, before: Time) -> HashMap<NodeId, Vec<RequestId>> {
         let mut held: HashMap<NodeId, Vec<RequestId>> = HashMap::new();
-        for (id, entry) in self.running.iter().filter(|(_, entry)| entry.since <= before) {
+        for (id, entry) in self.running.iter().filter(|(_, entry)| entry.since <= before && !entry.lane.is_deferred()) {
             held.entry(entry.ingress.clone()).or_default().push(*id);
         }
         held
-    }
-
-    /// The ack tokens of deferred work in execution.
-    pub(crate) fn ack_tokens(&self) -> Vec<Box<str>> {
-        self.running.values().filter_map(|entry| entry.ack.clone()).collect()
     }
 }
 
@@ -230,7 +223,6 @@ mod tests {
             since: Time::ZERO,
             cancel: CancellationToken::new(),
             reports: vec![report(1)],
-            ack: None,
         }
     }
 

@@ -1,6 +1,5 @@
 //! core: a batch on its way: who is in it, which slot it takes, and what its end says of the call.
 
-use super::frames::FrameKey;
 use super::item::{Entry, Item};
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
@@ -14,7 +13,6 @@ pub(super) struct Member {
     pub(super) id: RequestId,
     pub(super) lane: Lane,
     pub(super) tenant: Arc<str>,
-    pub(super) frame: FrameKey,
     pub(super) tokens: u64,
     /// What the tenant was charged.
     pub(super) cost: u64,
@@ -24,7 +22,7 @@ impl Member {
     pub(super) fn of(entry: &Entry) -> Self {
         let Item { id, lane, tokens_in, tokens_out, .. } = entry.item;
         let cost = Item::cost(tokens_in, tokens_out);
-        Self { id, lane, tenant: Arc::clone(&entry.item.tenant), frame: entry.frame, tokens: u64::from(entry.item.tokens()), cost }
+        Self { id, lane, tenant: Arc::clone(&entry.item.tenant), tokens: u64::from(entry.item.tokens()), cost }
     }
 }
 

@@ -75,19 +75,13 @@ impl Engine {
             if self.is_awaited(now, &self.items[&first.id].item) {
                 return Some(first);
             }
-            self.drop_unawaited(first.id, actions);
+            self.drop_item(first.id, actions);
         }
     }
 
     /// A deferred request has a record that waits for its answer, whatever became of its ingress.
     fn is_awaited(&self, now: Time, item: &Item) -> bool {
         item.lane.is_deferred() || self.ingresses.get(&item.ingress).is_some_and(|seen| now.since(*seen) < INGRESS_SILENT)
-    }
-
-    pub(super) fn drop_unawaited(&mut self, id: RequestId, actions: &mut Vec<Action>) {
-        if let Some(entry) = self.remove(id, actions) {
-            self.leave_frame(&entry, actions);
-        }
     }
 
     /// Who shares the call of the first in fair order.
@@ -133,7 +127,7 @@ impl Engine {
     /// Takes a waiting item out of the queue for the batch that is being sent; none if nobody waits for it any more.
     fn take(&mut self, now: Time, id: RequestId, actions: &mut Vec<Action>) -> Option<Member> {
         if !self.is_awaited(now, &self.items[&id].item) {
-            self.drop_unawaited(id, actions);
+            self.drop_item(id, actions);
             return None;
         }
         let entry = self.items.get_mut(&id).expect("what waits is in custody");

@@ -219,6 +219,11 @@ impl Fleet {
         }
     }
 
+    /// Whether a worker has accepted the request from this owner, and not ended it.
+    pub(super) fn has_accepted(&self, request: RequestId) -> bool {
+        self.running.contains_key(&request)
+    }
+
     /// Whether a worker that was heard lately has the request.
     pub(super) fn is_running_on_live_worker(&self, request: RequestId, now: Time) -> bool {
         let ours = self.running.get(&request).and_then(|id| self.batches.get(id)).map(|b| &b.slot.worker);

@@ -1,4 +1,4 @@
-//! core: which frames still matter here. A frame is acked when nothing in it waits any more.
+//! core: which frames still matter here. A frame is renewed while anything in it is in custody, and acked after that.
 
 use super::Action;
 use foldhash::HashSet;
@@ -20,10 +20,8 @@ const ACKED_MAX: usize = 65_536;
 
 #[derive(Debug)]
 struct Frame {
-    /// Items that still wait here.
+    /// Items in custody.
     held: usize,
-    /// Items whose ack token went with them to a worker (deferred lanes).
-    travelling: usize,
     renewed: Time,
 }
 
@@ -48,35 +46,23 @@ impl Frames {
     }
 
     pub(super) fn open(&mut self, key: FrameKey, held: usize, now: Time) {
-        self.open.insert(key, Frame { held, travelling: 0, renewed: now });
+        self.open.insert(key, Frame { held, renewed: now });
     }
 
-    /// One item of the frame no longer waits here. True when the frame is to be acked.
-    pub(super) fn left(&mut self, key: FrameKey, travels: bool) -> bool {
+    /// One item of the frame is in custody no longer. True when the frame is to be acked.
+    pub(super) fn left(&mut self, key: FrameKey) -> bool {
         let Some(frame) = self.open.get_mut(&key) else { return false };
         debug_assert!(frame.held > 0, "an item leaves its frame once");
         frame.held = frame.held.saturating_sub(1);
-        frame.travelling += usize::from(travels);
-        let ended = frame.held == 0 && frame.travelling == 0;
+        let ended = frame.held == 0;
         if ended {
             self.ack(key);
         }
         ended
     }
 
-    /// A travelling item's worker is done with it, or dead. True when nothing of the frame is left.
-    pub(super) fn finished(&mut self, key: FrameKey) -> bool {
-        let Some(frame) = self.open.get_mut(&key).filter(|f| f.travelling > 0) else { return false };
-        frame.travelling -= 1;
-        let ended = frame.held == 0 && frame.travelling == 0;
-        if ended {
-            self.open.remove(&key);
-        }
-        ended
-    }
-
-    /// Nothing of the frame is answered for here any more.
-    pub(super) fn let_go(&mut self, key: FrameKey) {
+    /// The frame is somebody else's.
+    pub(super) fn give_back(&mut self, key: FrameKey) {
         self.open.remove(&key);
     }
 
@@ -92,18 +78,18 @@ impl Frames {
         }
     }
 
-    /// Renews what waits here and was not renewed within a quarter of its ack wait.
+    /// Renews what is open here and was not renewed within a quarter of its ack wait.
     pub(super) fn renew(&mut self, now: Time, actions: &mut Vec<Action>) {
         for (key, frame) in &mut self.open {
-            if frame.held > 0 && now.since(frame.renewed) >= ack_wait(key.lane) / 4 {
+            if now.since(frame.renewed) >= ack_wait(key.lane) / 4 {
                 frame.renewed = now;
                 actions.push(Action::Renew(*key));
             }
         }
     }
 
-    /// Empties the table; what waited here is to be given back.
-    pub(super) fn drain_held(&mut self) -> impl Iterator<Item = FrameKey> {
-        std::mem::take(&mut self.open).into_iter().filter(|(_, frame)| frame.held > 0).map(|(key, _)| key)
+    /// Empties the table; what was open is to be given back.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = FrameKey> {
+        std::mem::take(&mut self.open).into_keys()
     }
 }

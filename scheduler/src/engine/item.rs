@@ -71,6 +71,17 @@ pub(super) enum State {
     Waiting,
     /// Sent to a worker that has not yet accepted.
     Dispatched(BatchId),
+    /// A worker has it; deferred items only.
+    Running,
+    /// Failed here, and that is being put on record; deferred items only.
+    Failing,
+}
+
+impl State {
+    /// Whether a worker has it, or may have.
+    pub(super) const fn is_sent(self) -> bool {
+        matches!(self, Self::Dispatched(_) | Self::Running)
+    }
 }
 
 /// An item in the engine's custody.

@@ -1,11 +1,13 @@
 //! The engine's behaviours, one by one. What they come to together is shown by `tests/simulation`.
 
+mod custody;
 mod padding;
 mod placing;
 mod recovery;
 
 use super::*;
-use shared::wire::{ItemEnd, Usage};
+use shared::domain::BatchId;
+use shared::wire::{BackendCredit, ItemDone, ItemEnd, Running, Usage};
 use uuid::Uuid;
 
 const MS: Duration = Duration::from_millis(1);

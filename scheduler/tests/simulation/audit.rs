@@ -68,9 +68,9 @@ impl Audit {
         Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default() }
     }
 
-    /// The request of a deferred frame.
-    pub(crate) fn only_item_of(&self, frame: FrameKey) -> RequestId {
-        self.books.only_item_of(frame)
+    /// What was delivered in a frame, and in no other since.
+    pub(crate) fn items_of(&self, frame: FrameKey) -> impl Iterator<Item = RequestId> {
+        self.books.items_of(frame)
     }
 
     pub(crate) fn hear(&mut self, now: Time, events: &[Event]) {
@@ -91,11 +91,12 @@ impl Audit {
                 Action::Reserve(id) => self.books.admit(now, *id),
                 Action::Dispatch { batch, worker, backend, items } => self.dispatch(now, *batch, worker, backend, items),
                 Action::Ack(frame) => self.check_ack(*frame),
-                Action::Renew(frame) | Action::Nak(frame) | Action::Close(frame) => {
+                Action::Renew(frame) | Action::Nak(frame, _) => {
                     assert!(self.books.frames.contains(frame), "{action:?}")
                 }
                 Action::Fail { id, .. } | Action::Refuse { id, .. } => {
-                    assert!(self.books.known.contains_key(id), "{action:?} of a stranger")
+                    assert!(self.books.known.contains_key(id), "{action:?} of a stranger");
+                    self.books.failed(*id);
                 }
                 Action::Release(id) => {
                     assert!(self.books.known.contains_key(id), "{action:?} of a stranger");

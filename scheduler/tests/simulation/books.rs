@@ -11,11 +11,16 @@ use std::time::Duration;
 /// What a worker accepted this long ago and does not list has ended.
 const UNLISTED_AFTER: Duration = Duration::from_secs(1);
 
+/// The engine looks for the dead so often: until then it does not know that what they had waits again.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Reserving,
     Waiting,
     Out(BatchId),
+    /// It failed, and that is being put on record.
+    Failing,
 }
 
 /// An item in the engine's custody.
@@ -74,14 +79,16 @@ pub(crate) struct Books {
     pub(crate) ingresses: BTreeMap<NodeId, Time>,
     /// When a slot was last freed.
     pub(crate) freed: Time,
+    /// A worker was late to say that it has what was taken back from it.
+    has_late: bool,
     /// Of batches that were refused or taken back, and not yet told.
     pub(crate) given_back: Vec<Item>,
 }
 
 impl Books {
-    /// The request of a deferred frame.
-    pub(crate) fn only_item_of(&self, frame: FrameKey) -> RequestId {
-        *self.known.iter().find(|(_, (_, of))| *of == frame).expect("a frame that was delivered").0
+    /// What was delivered in a frame, and in no other since.
+    pub(crate) fn items_of(&self, frame: FrameKey) -> impl Iterator<Item = RequestId> {
+        self.known.iter().filter(move |(_, (_, of))| *of == frame).map(|(id, _)| *id)
     }
 
     pub(crate) fn hear(&mut self, now: Time, events: &[Event]) {
@@ -89,6 +96,7 @@ impl Books {
         events.iter().for_each(|event| self.hear_one(now, event));
         self.take_back(now);
         self.drop_gone(now);
+        self.follow(now);
     }
 
     fn hear_one(&mut self, now: Time, event: &Event) {
@@ -99,7 +107,7 @@ impl Books {
                     (held.state, held.since) = (State::Waiting, now);
                 }
             }
-            Event::QuotaRefused { .. } => {}
+            Event::QuotaRefused { .. } | Event::Committed(_) => {}
             Event::Accepted { worker, batch } => self.accepted(worker, *batch),
             Event::Refused { worker, batch } => self.refused(worker, *batch),
             Event::Done { worker, batch, items } => self.done(now, worker, *batch, items),
@@ -124,6 +132,7 @@ impl Books {
 
     fn accepted(&mut self, worker: &NodeId, id: BatchId) {
         if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
+            self.has_late |= batch.is_taken_back && !batch.is_accepted;
             batch.is_accepted = true;
         }
     }
@@ -132,7 +141,7 @@ impl Books {
         let is_refusable = |batch: &Batch| batch.worker == *worker && !batch.is_accepted && !batch.is_taken_back;
         if self.batches.get(&id).is_some_and(is_refusable) {
             let batch = self.batches.remove(&id).expect("looked up a moment ago");
-            self.waits_again(id, &batch);
+            self.given_back.extend(batch.items.into_values());
         }
     }
 
@@ -161,6 +170,7 @@ impl Books {
         for batch in self.batches.values_mut().filter(|batch| batch.worker == *worker) {
             let is_late = batch.is_taken_back && !batch.is_accepted && batch.items.keys().any(lists);
             batch.is_accepted |= is_late;
+            self.has_late |= is_late;
             if is_late || batch.is_accepted && now.since(batch.sent) >= UNLISTED_AFTER {
                 batch.items.retain(|id, _| lists(id));
             }
@@ -170,29 +180,25 @@ impl Books {
 
     fn take_back(&mut self, now: Time) {
         let is_due = |batch: &&mut Batch| !batch.is_accepted && !batch.is_taken_back && now.since(batch.sent) >= ACCEPT_WAIT;
-        let mut taken = BTreeMap::new();
-        for (id, batch) in &mut self.batches {
-            if let Some(batch) = Some(batch).filter(is_due) {
-                batch.is_taken_back = true;
-                taken.insert(*id, batch.items.keys().copied().collect::<Vec<_>>());
-            }
-        }
-        for (id, held) in &mut self.custody {
-            if let State::Out(batch) = held.state
-                && taken.get(&batch).is_some_and(|ids| ids.contains(id))
-            {
-                held.state = State::Waiting;
-            }
-        }
+        self.batches.values_mut().filter(is_due).for_each(|batch| batch.is_taken_back = true);
     }
 
-    fn waits_again(&mut self, id: BatchId, batch: &Batch) {
-        for item in batch.items.keys() {
-            if let Some(held) = self.custody.get_mut(item).filter(|held| held.state == State::Out(id)) {
-                held.state = State::Waiting;
+    /// What is out and in no batch any more waits again; what waits and turns out to be in one does not.
+    fn follow(&mut self, now: Time) {
+        let batches = &self.batches;
+        let carrier = |id: RequestId| batches.iter().find(|(_, batch)| batch.carries(id)).map(|(batch, _)| *batch);
+        for (id, held) in &mut self.custody {
+            match held.state {
+                State::Out(batch) if batches.get(&batch).is_some_and(|batch| batch.carries(*id)) => {}
+                State::Out(_) => match carrier(*id) {
+                    Some(other) => held.state = State::Out(other),
+                    None => (held.state, held.since) = (State::Waiting, now + NOTICED_WITHIN),
+                },
+                State::Waiting if self.has_late => held.state = carrier(*id).map_or(State::Waiting, State::Out),
+                State::Waiting | State::Reserving | State::Failing => {}
             }
         }
-        self.given_back.extend(batch.items.values().cloned());
+        self.has_late = false;
     }
 
     fn drop_gone(&mut self, now: Time) {
@@ -206,8 +212,15 @@ impl Books {
         let of_worker: Vec<BatchId> = self.batches.iter().filter(|(_, batch)| batch.worker == *worker).map(|(id, _)| *id).collect();
         for id in of_worker {
             let batch = self.batches.remove(&id).expect("listed a moment ago");
-            self.waits_again(id, &batch);
+            self.given_back.extend(batch.items.into_values());
             self.freed = now;
+        }
+    }
+
+    /// The engine fails an item; a deferred one stays until that is on record.
+    pub(crate) fn failed(&mut self, id: RequestId) {
+        if let Some(held) = self.custody.get_mut(&id) {
+            held.state = State::Failing;
         }
     }
 

@@ -12,6 +12,7 @@ struct Held {
     requests: Vec<Request>,
     /// When it comes back, while it is out.
     due: Option<Time>,
+    attempts: u32,
 }
 
 /// A frame handed out.
@@ -19,6 +20,8 @@ struct Held {
 pub(crate) struct Delivery {
     pub(crate) key: FrameKey,
     pub(crate) requests: Vec<Request>,
+    /// 1 at the first time.
+    pub(crate) attempt: u32,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl WorkQueue {
         }
         self.last += 1;
         self.ids.insert(message, self.last);
-        self.frames.insert(self.last, Held { requests, due: None });
+        self.frames.insert(self.last, Held { requests, due: None, attempts: 0 });
         (self.epoch, self.last)
     }
 
@@ -55,8 +58,9 @@ impl WorkQueue {
         let taken: Vec<Delivery> = waiting
             .map(|(sequence, held)| {
                 held.due = Some(due);
+                held.attempts += 1;
                 let key = FrameKey { lane: self.lane, epoch: self.epoch, sequence: *sequence };
-                Delivery { key, requests: held.requests.clone() }
+                Delivery { key, requests: held.requests.clone(), attempt: held.attempts }
             })
             .collect();
         self.delivered = taken.iter().map(|delivery| delivery.key.sequence).fold(self.delivered, u64::max);

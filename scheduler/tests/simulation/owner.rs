@@ -37,8 +37,8 @@ pub(crate) struct Owner {
     audit: Audit,
     pub(crate) revision: u64,
     since: Time,
-    /// What the loop keeps of each waiting request, and the frame it came in.
-    bytes: BTreeMap<RequestId, (Request, FrameKey)>,
+    /// What the loop keeps of each request in custody.
+    bytes: BTreeMap<RequestId, Request>,
     tokens: BTreeSet<FrameKey>,
     weights: Vec<u32>,
     position: (u64, u64),
@@ -88,13 +88,10 @@ impl World {
                 self.send(Row::Dispatch, Happening::Dispatched { worker, dispatch });
             }
             Action::Ack(frame) => self.ack(owner, frame),
-            Action::Nak(frame) => {
+            Action::Nak(frame, delay) => {
                 if owner.tokens.remove(&frame) {
-                    self.send(Row::Ack, Happening::Nak(frame));
+                    self.send(Row::Ack, Happening::Nak(frame, delay));
                 }
-            }
-            Action::Close(frame) => {
-                owner.tokens.remove(&frame);
             }
             Action::Renew(frame) => {
                 if owner.tokens.contains(&frame) {
@@ -103,6 +100,10 @@ impl World {
             }
             Action::Fail { id, code, .. } => {
                 self.verdict(id, if code == Code::DeadlineExceeded { Outcome::Expired } else { Outcome::Refused });
+                if self.records[&id].request.lane.is_deferred() {
+                    let after = self.rng.micros(100, 3_000);
+                    self.post(after, Happening::Mail { scheduler: n, input: Input::Event(Event::Committed(id)) });
+                }
             }
             Action::Refuse { id, .. } => self.verdict(id, Outcome::Refused),
             Action::Release(id) if owner.engine.holds(id) => {} // It has come again in the meantime.
@@ -128,8 +129,8 @@ impl World {
             return;
         }
         if frame.lane.is_deferred() {
-            let id = owner.audit.only_item_of(frame);
-            assert!(self.records[&id].outcome.is_some(), "the scheduler acks {frame:?}, and {id} has no outcome");
+            let open = owner.audit.items_of(frame).find(|id| self.records[id].outcome.is_none());
+            assert!(open.is_none(), "the scheduler acks {frame:?}, and {open:?} has no outcome");
         }
         self.send(Row::Ack, Happening::Ack(frame));
     }
@@ -193,27 +194,21 @@ impl Owner {
         }
     }
 
-    fn take_delivery(&mut self, Delivery { key, requests }: Delivery) -> Event {
+    fn take_delivery(&mut self, Delivery { key, requests, .. }: Delivery) -> Event {
         if key.lane == Lane::Interactive {
             let (epoch, sequence) = self.delivered;
             self.delivered = if key.epoch == epoch { (epoch, sequence.max(key.sequence)) } else { (key.epoch, key.sequence) };
         }
         self.tokens.insert(key);
         for request in &requests {
-            self.bytes.entry(request.id).or_insert_with(|| (Rc::clone(request), key));
+            self.bytes.entry(request.id).or_insert_with(|| Rc::clone(request));
         }
         Event::Delivered { frame: key, items: requests.iter().map(|request| item(request, self.weights[request.tenant])).collect() }
     }
 
-    /// What goes to the worker: each request, and with a deferred one its frame's ack token.
-    fn load(&self, ids: &[RequestId]) -> Vec<(Request, Option<FrameKey>)> {
-        let load = |id| {
-            let (request, frame) = self.bytes.get(id).expect("the loop has the bytes of what is dispatched");
-            let token = frame.lane.is_deferred().then_some(*frame);
-            assert!(token.is_none_or(|frame| self.tokens.contains(&frame)), "{id} goes out without its ack token");
-            (Rc::clone(request), token)
-        };
-        ids.iter().map(load).collect()
+    /// What goes to the worker.
+    fn load(&self, ids: &[RequestId]) -> Vec<Request> {
+        ids.iter().map(|id| Rc::clone(self.bytes.get(id).expect("the loop has the bytes of what is dispatched"))).collect()
     }
 
     fn passed(&self, now: Time) -> Option<(u64, u64)> {

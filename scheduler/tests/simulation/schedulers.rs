@@ -1,6 +1,7 @@
 //! core: the schedulers of a world: processes that seek the lease, pull for it, and are killed, stalled and drained.
 
 use crate::faults::Row;
+use crate::lane::Delivery;
 use crate::owner::{HELD_EVERY, Input, Owner};
 use crate::world::{Happening, World};
 use shared::broker::{LEASE_TTL, ack_wait};
@@ -171,8 +172,16 @@ impl World {
             self.post(ack_wait(lane), Happening::Due(lane));
             self.post(PULL_PAUSE, Happening::Pull { scheduler: n, lane });
         }
-        for delivery in taken {
+        for mut delivery in taken {
+            self.drop_settled(&mut delivery);
             self.send(Row::Delivery, Happening::Mail { scheduler: n, input: Input::Delivery(delivery) });
+        }
+    }
+
+    /// Of a deferred frame that comes again, what has its outcome in the results is not run again.
+    fn drop_settled(&self, delivery: &mut Delivery) {
+        if delivery.key.lane.is_deferred() && delivery.attempt > 1 {
+            delivery.requests.retain(|request| !self.records[&request.id].is_settled());
         }
     }
 

@@ -6,8 +6,7 @@ use crate::ingresses::Reply;
 use crate::owner::Input;
 use crate::plan::Request;
 use crate::world::{Happening, Outcome, World};
-use scheduler::engine::{Event, FrameKey};
-use shared::broker::ACK_WAIT_DEFERRED;
+use scheduler::engine::Event;
 use shared::clock::Time;
 use shared::domain::{BatchId, ExecId, ModelKind, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemDone, ItemEnd, Running, Usage};
@@ -28,7 +27,7 @@ pub(crate) struct Dispatch {
     pub(crate) revision: u64,
     pub(crate) batch: BatchId,
     pub(crate) backend: Box<str>,
-    pub(crate) items: Vec<(Request, Option<FrameKey>)>,
+    pub(crate) items: Vec<Request>,
 }
 
 /// The batch of an answer, at the scheduler that sent it.
@@ -46,7 +45,6 @@ struct Execution {
     since: Time,
     cancelled: bool,
     reports: Vec<Report>,
-    ack: Option<FrameKey>,
     parts: u32,
 }
 
@@ -106,7 +104,6 @@ impl World {
         let (after, life) = (self.rng.micros(0, 50_000), self.workers[worker].life);
         self.post(after, Happening::Beat { worker, life });
         self.post(after + HELD_EVERY, Happening::Name { worker, life });
-        self.post(after + ACK_WAIT_DEFERRED / 3, Happening::RenewAcks { worker, life });
     }
 
     pub(crate) fn kill_worker(&mut self) {
@@ -160,7 +157,6 @@ impl World {
             Happening::CallEnds { worker, call } => self.end_call(worker, call),
             Happening::Beat { worker, life } if self.lives(worker, life) => self.beat(worker),
             Happening::Name { worker, life } if self.lives(worker, life) => self.name(worker),
-            Happening::RenewAcks { worker, life } if self.lives(worker, life) => self.renew_acks(worker),
             Happening::Cancelled { worker, id, exec } if self.workers[worker].alive => self.cancelled(worker, id, exec),
             Happening::IngressHeard { worker, ingress } => {
                 self.workers[worker].ingresses.insert(ingress, self.now);
@@ -189,7 +185,7 @@ impl World {
     fn admits(&mut self, n: usize, dispatch: &Dispatch) -> bool {
         let concurrency = self.plan.backends.iter().find(|b| b.name == &*dispatch.backend).expect("a backend of this plan").concurrency;
         let worker = &mut self.workers[n];
-        if dispatch.items.iter().all(|(request, _)| worker.running.contains_key(&request.id)) {
+        if dispatch.items.iter().all(|request| worker.running.contains_key(&request.id)) {
             return true;
         }
         if dispatch.revision < worker.fence {
@@ -203,7 +199,7 @@ impl World {
     fn take_on(&mut self, n: usize, dispatch: &Dispatch) {
         let report = Report { scheduler: dispatch.scheduler, batch: dispatch.batch };
         let mut started = Vec::new();
-        for (request, ack) in &dispatch.items {
+        for request in &dispatch.items {
             if let Some(execution) = self.workers[n].running.get_mut(&request.id) {
                 execution.reports.push(report);
                 continue;
@@ -211,7 +207,7 @@ impl World {
             let (exec, since) = (ExecId(self.mint()), self.now);
             let worker = &mut self.workers[n];
             let cancelled = worker.tombstones.contains(&request.id);
-            let execution = Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], ack: *ack, parts: 0 };
+            let execution = Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0 };
             worker.running.insert(request.id, execution);
             started.push(Rc::clone(request));
         }
@@ -279,12 +275,9 @@ impl World {
             let done = Event::Done { worker: worker.clone(), batch, items };
             self.send(Row::Done, Happening::Mail { scheduler, input: Input::Event(done) });
         }
-        if let Some(frame) = execution.ack {
-            self.send(Row::Ack, Happening::Ack(frame));
-        }
     }
 
-    /// A deferred answer is committed before its delivery is acked; an interactive one is on its way.
+    /// A deferred answer is on record before its end is told; an interactive one is on its way.
     fn answer(&mut self, execution: &Execution, outcome: Outcome) {
         let Execution { exec, request, parts, .. } = execution;
         if request.lane.is_deferred() {
@@ -360,11 +353,5 @@ impl World {
             self.send(Row::Held, Happening::Held { ingress, ids, passed: None });
         }
         self.post(HELD_EVERY, Happening::Name { worker: n, life: self.workers[n].life });
-    }
-
-    fn renew_acks(&mut self, n: usize) {
-        let tokens: Vec<FrameKey> = self.workers[n].running.values().filter_map(|execution| execution.ack).collect();
-        tokens.into_iter().for_each(|frame| self.send(Row::Ack, Happening::Renew(frame)));
-        self.post(ACK_WAIT_DEFERRED / 3, Happening::RenewAcks { worker: n, life: self.workers[n].life });
     }
 }

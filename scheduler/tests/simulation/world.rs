@@ -62,14 +62,13 @@ pub(crate) enum Happening {
     CallEnds { worker: usize, call: u64 },
     Beat { worker: usize, life: u32 },
     Name { worker: usize, life: u32 },
-    RenewAcks { worker: usize, life: u32 },
     Rise(usize),
     Cancelled { worker: usize, id: RequestId, exec: Option<ExecId> },
     IngressHeard { worker: usize, ingress: usize },
     Probed(usize),
     Ack(FrameKey),
     Renew(FrameKey),
-    Nak(FrameKey),
+    Nak(FrameKey, Duration),
     Due(Lane),
     Blow(Blow),
 }
@@ -82,6 +81,13 @@ pub(crate) struct Record {
     /// The broker's word has reached a living ingress.
     pub(crate) is_stored: bool,
     pub(crate) outcome: Option<(Outcome, Time)>,
+}
+
+impl Record {
+    /// Its outcome is in the results: whoever left has only cancelled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.outcome.is_some_and(|(outcome, _)| outcome != Outcome::Left)
+    }
 }
 
 pub(crate) struct World {
@@ -180,7 +186,7 @@ impl World {
             Happening::Blow(blow) => self.strike(blow),
             Happening::Ack(key) => self.lanes[key.lane.index()].ack(key),
             Happening::Renew(key) => self.reschedule(key, ack_wait(key.lane)),
-            Happening::Nak(key) => self.reschedule(key, Duration::ZERO),
+            Happening::Nak(key, delay) => self.reschedule(key, delay),
             Happening::Due(lane) => self.ring(lane),
             Happening::Round(_) | Happening::Announce { .. } | Happening::Pull { .. } | Happening::Mail { .. } | Happening::Step(_) => {
                 self.handle_scheduler(happening)

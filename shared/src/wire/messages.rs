@@ -17,12 +17,13 @@ pub enum ToWorker {
 /// To a scheduler's inbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToScheduler {
-    /// The worker has the batch: custody of interactive items passes here, and their frames may be acked.
+    /// The worker has the batch: custody of interactive items passes here, and their frames may be acked. Deferred ones stay
+    /// the owner's until `done`.
     #[serde(rename = "accept")]
     Accept { worker: NodeId, model: Token, batch: BatchId },
     #[serde(rename = "refuse")]
     Refuse { worker: NodeId, model: Token, batch: BatchId, reason: RefuseReason },
-    /// Items of a batch have ended and their share of the credit is free again.
+    /// Items of a batch have ended and their share of the credit is free again. Deferred ones have their outcome on record.
     #[serde(rename = "done")]
     Done { worker: NodeId, model: Token, batch: BatchId, items: Vec<ItemDone> },
 }
@@ -90,9 +91,6 @@ pub struct DispatchItem {
     pub remaining_ms: u32,
     /// Time since the request was published.
     pub queue_ms: u32,
-    /// Deferred lanes: the broker's ack token, which the worker renews and acks when the result is committed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ack: Option<Box<str>>,
     /// How the caller's limits stand, where there are any: for the headers of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Box<Standing>>,
@@ -259,7 +257,6 @@ mod tests {
             id,
             remaining_ms: 5,
             queue_ms: 1,
-            ack: Some("a".into()),
             standing: None,
             body_len: 2,
             envelope: Bytes::from_static(b"xx"),

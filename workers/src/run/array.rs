@@ -1,5 +1,6 @@
 //! loop: one array batch: one backend call for many requests, halved when one of them may have spoilt it.
 
+use super::deferred::{self, Concluded};
 use super::split::{Groups, apportion};
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log, respond};
 use crate::backend::{BackendError, Blame, EmbedCall, Embedded};
@@ -12,7 +13,7 @@ use std::future::pending;
 
 /// Runs a batch to its end: every job is answered or was cancelled.
 pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
-    let jobs = claimed(bench, jobs).await;
+    let jobs = claimed(bench, deferred::begin(bench, jobs).await).await;
     let mut groups = Groups::whole(jobs.len());
     while let Some(range) = groups.next() {
         let group = &jobs[range.clone()];
@@ -20,14 +21,14 @@ pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
             biased;
             () = abandoned(group) => group.iter().for_each(|job| bench.executions.ended(job, Ended::CANCELLED)),
             result = call(bench, group) => match result {
-                Ok(answer) => answer.send(bench, group),
+                Ok(answer) => answer.send(bench, group).await,
                 Err(error) if error.blame == Blame::MaybeItem && groups.halve(&range) => {}
                 Err(error) => {
                     log(bench, &error);
-                    group.iter().for_each(|job| fail(bench, job, error.failure.clone()));
+                    fail(bench, group, &error.failure).await;
                 }
             },
-            () = expired(group) => group.iter().for_each(|job| fail(bench, job, deadline_exceeded())),
+            () = expired(group) => fail(bench, group, &deadline_exceeded()).await,
         }
     }
 }
@@ -41,7 +42,7 @@ async fn claimed(bench: &Bench, jobs: Vec<Job>) -> Vec<Job> {
                 job.body = body;
                 ready.push(job);
             }
-            Err(failure) => fail(bench, &job, failure),
+            Err(failure) => fail(bench, &[job], &failure).await,
         }
     }
     ready
@@ -109,22 +110,28 @@ async fn embed_in_pieces(bench: &Bench, job: &Job) -> Result<Embedded, BackendEr
 impl Answer {
     /// Each caller gets its own vectors and its share of the tokens. The call's end is reported first: the accelerator is
     /// free, and the next batch need not wait for these answers to be written.
-    fn send(&self, bench: &Bench, group: &[Job]) {
+    async fn send(&self, bench: &Bench, group: &[Job]) {
         let estimates: Vec<u32> = group.iter().map(|job| job.envelope.tokens_in).collect();
         let tokens = self.embedded.prompt_tokens.map_or_else(|| estimates.clone(), |total| apportion(total, &estimates));
         let answered = |input| Ended::answered(Usage { input, output: 0 });
         let ended = |(job, tokens): (_, &u32)| if Job::is_cancelled(job) { (job, Ended::CANCELLED) } else { (job, answered(*tokens)) };
-        let acks = bench.executions.report(group.iter().zip(&tokens).map(ended));
+        bench.executions.report(group.iter().zip(&tokens).filter(|(job, _)| !job.is_deferred()).map(ended));
 
+        let mut concluded = Vec::new();
         let mut vectors = self.embedded.vectors.as_slice();
         for (job, tokens) in group.iter().zip(tokens) {
             let (own, rest) = vectors.split_at((job.envelope.items as usize).min(vectors.len()));
             vectors = rest;
-            if !job.is_cancelled() {
+            if job.is_deferred() {
+                let answer = respond::embeddings(own, job.envelope.encoding, &job.envelope.model, tokens);
+                concluded.push(Concluded { job, ended: answered(tokens), answer: Ok(answer) });
+            } else if !job.is_cancelled() {
                 self.send_one(bench, job, own, tokens);
             }
         }
-        bench.executions.ack(acks);
+        if !concluded.is_empty() {
+            deferred::conclude(bench, concluded).await;
+        }
     }
 
     fn send_one(&self, bench: &Bench, job: &Job, vectors: &[Vec<f32>], tokens: u32) {
@@ -140,11 +147,19 @@ impl Answer {
     }
 }
 
-fn fail(bench: &Bench, job: &Job, failure: Failure) {
-    if job.is_cancelled() {
-        bench.executions.ended(job, Ended::CANCELLED);
-    } else {
-        bench.executions.fail(job, 0, failure);
-        bench.executions.ended(job, Ended::FAILED);
+async fn fail(bench: &Bench, group: &[Job], failure: &Failure) {
+    let mut concluded = Vec::new();
+    for job in group {
+        if job.is_deferred() {
+            concluded.push(Concluded { job, ended: Ended::FAILED, answer: Err(failure.clone()) });
+        } else if job.is_cancelled() {
+            bench.executions.ended(job, Ended::CANCELLED);
+        } else {
+            bench.executions.fail(job, 0, failure.clone());
+            bench.executions.ended(job, Ended::FAILED);
+        }
+    }
+    if !concluded.is_empty() {
+        deferred::conclude(bench, concluded).await;
     }
 }

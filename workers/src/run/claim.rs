@@ -11,7 +11,8 @@ use shared::wire::Envelope;
 /// `broker_unavailable` when it cannot be read now, `lost` when it is gone or not the one that was left.
 pub(super) async fn body(broker: &dyn Broker, envelope: &Envelope, inline: &Bytes) -> Result<Bytes, Failure> {
     let Some(claim) = &envelope.claim else { return Ok(inline.clone()) };
-    let blob = broker.blob_get(Store::Claims, &claim.key).await.map_err(|error| {
+    let store = if claim.kept { Store::Files } else { Store::Claims };
+    let blob = broker.blob_get(store, &claim.key).await.map_err(|error| {
         tracing::warn!(%error, request = %envelope.id, "a claimed body cannot be read");
         Failure::new(Code::BrokerUnavailable, "The request's body could not be read back from the queue's store; try again.")
             .retry_after_ms(1_000)

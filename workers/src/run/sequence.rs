@@ -1,5 +1,6 @@
 //! loop: one generation: the backend's answer passed on whole, or its events as they come.
 
+use super::deferred::{self, Concluded};
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log};
 use crate::backend::{Answer, BackendError, Event, EventStream, GenerateCall};
 use bytes::{Bytes, BytesMut};
@@ -32,6 +33,7 @@ struct Progress {
 
 /// Runs one request to its end.
 pub(crate) async fn run(bench: &Bench, job: Job) {
+    let Some(job) = deferred::begin(bench, vec![job]).await.pop() else { return };
     let started = clock::now();
     let mut progress = Progress::default();
     let outcome = tokio::select! {
@@ -45,11 +47,13 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
         Ok(_) | Err(Stop::Cancelled) => None,
     };
     bench.metrics.called(&bench.model, &bench.backend_name, clock::now().since(started), failed);
+    if job.is_deferred() {
+        return conclude(bench, &job, outcome, progress).await;
+    }
     match outcome {
         Ok(End::Whole { body, usage, head }) => {
-            let acks = bench.executions.report([(&job, Ended::answered(usage))]); // First: its place is free by now.
+            bench.executions.report([(&job, Ended::answered(usage))]); // First: its place is free by now.
             bench.executions.answer(&job, head, &body, usage);
-            bench.executions.ack(acks);
         }
         Ok(End::Streamed(usage)) => bench.executions.ended(&job, Ended::answered(usage)),
         Err(Stop::Cancelled) => bench.executions.ended(&job, Ended { end: ItemEnd::Cancelled, usage: served(&job, progress) }),
@@ -58,6 +62,18 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
             bench.executions.ended(&job, Ended { end: ItemEnd::Failed, usage: served(&job, progress) });
         }
     }
+}
+
+/// Puts a deferred generation's outcome on record.
+async fn conclude(bench: &Bench, job: &Job, outcome: Result<End, Stop>, progress: Progress) {
+    let served = served(job, progress);
+    let (ended, answer) = match outcome {
+        Ok(End::Whole { body, usage, .. }) => (Ended::answered(usage), Ok(body)),
+        Ok(End::Streamed(usage)) => (Ended::answered(usage), Ok(Bytes::new())),
+        Err(Stop::Cancelled) => return bench.executions.ended(job, Ended { end: ItemEnd::Cancelled, usage: served }),
+        Err(Stop::Failed(failure)) => (Ended { end: ItemEnd::Failed, usage: served }, Err(failure)),
+    };
+    deferred::conclude(bench, vec![Concluded { job, ended, answer }]).await;
 }
 
 /// How a generation reached its end.

@@ -1,16 +1,15 @@
-//! edge: what an execution says to the outside: parts of the answer to the ingress, the end to the scheduler, to
-//! the lane and into the record.
+//! edge: what an execution says to the outside: parts of the answer to the ingress, the end to the scheduler and into the
+//! record.
 
 use super::Shop;
 use crate::run::{Ended, Job};
 use crate::table::Report;
 use bytes::Bytes;
-use shared::broker::{AckToken, Address};
+use shared::broker::Address;
 use shared::clock::{self, Time, millis};
 use shared::config::Price;
 use shared::domain::Token;
 use shared::error::Failure;
-use shared::task;
 use shared::wire::{Call, ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
 use std::sync::Arc;
 
@@ -69,14 +68,11 @@ impl Executions {
 
     /// The execution has ended, and its answer has been handed over.
     pub(crate) fn ended(&self, job: &Job, ended: Ended) {
-        let acks = self.report([(job, ended)]);
-        self.ack(acks);
+        self.report([(job, ended)]);
     }
 
-    /// Executions have ended: frees their places and tells each owner, in one message for each of its batches; each goes on record. Returns the
-    /// deferred lanes' deliveries, which are given up with [`Self::ack`] once the answers have been handed over.
-    pub(crate) fn report<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) -> Vec<AckToken> {
-        let mut acks = Vec::new();
+    /// Executions have ended: frees their places and tells each owner, in one message for each of its batches; each goes on record.
+    pub(crate) fn report<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) {
         let mut reports: Vec<(Report, Token, Vec<ItemDone>)> = Vec::with_capacity(1);
         for (job, ended) in jobs {
             let Some(entry) = self.shop.table().end(job.id, job.exec) else { continue };
@@ -88,13 +84,11 @@ impl Executions {
                     None => reports.push((report, entry.model.clone(), vec![item])),
                 }
             }
-            acks.extend(entry.ack.map(AckToken));
         }
         for (Report { scheduler, batch }, model, items) in reports {
             let done = ToScheduler::Done { worker: self.shop.id.clone(), model, batch, items };
             self.shop.outbox.post(Address::Scheduler(scheduler), &done, Bytes::new());
         }
-        acks
     }
 
     fn record(&self, job: &Job, Ended { end, usage }: Ended, since: Time) -> Call {
@@ -114,22 +108,6 @@ impl Executions {
             end,
             ms: millis(clock::now().since(since)),
         }
-    }
-
-    /// Gives deliveries up as done, after everything that has been said so far.
-    pub(crate) fn ack(&self, tokens: Vec<AckToken>) {
-        if tokens.is_empty() {
-            return;
-        }
-        let shop = Arc::clone(&self.shop);
-        task::spawn("deferred ack", async move {
-            shop.outbox.flushed().await; // The answers go first.
-            for token in tokens {
-                if let Err(error) = shop.broker.ack_verified(&token).await {
-                    tracing::warn!(%error, "a finished delivery was not acked; it may run again");
-                }
-            }
-        });
     }
 }
 

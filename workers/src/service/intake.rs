@@ -118,7 +118,6 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, r
         since: now,
         cancel: cancel.clone(),
         reports: vec![report],
-        ack: item.ack.clone(),
     };
     let deadline = now + Duration::from_millis(u64::from(item.remaining_ms));
     let job = Job {

@@ -1,7 +1,7 @@
 //! What goes where, with whom and when, while nothing is lost.
 
 use super::*;
-use shared::quota::{Reason, Standing, Whose};
+use shared::quota::{Reason, Refusal, Standing, Whose};
 
 #[test]
 fn a_request_goes_its_road_and_leaves_nothing_behind() {
@@ -99,7 +99,7 @@ fn a_deadline_that_passes_while_waiting_fails_the_request_on_time() {
     rig.step([delivered]);
     assert_eq!(rig.engine.wake_at(), deadline);
     let failed = Action::Fail { id: id(1), ingress: node("ingress"), code: Code::DeadlineExceeded };
-    assert_eq!(rig.after(500 * MS, [beat("worker", 1, &[])]), [Action::Release(id(1)), failed, Action::Ack(frame)]);
+    assert_eq!(rig.after(500 * MS, [beat("worker", 1, &[])]), [failed, Action::Release(id(1)), Action::Ack(frame)]);
 }
 
 #[test]

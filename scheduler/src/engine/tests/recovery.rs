@@ -41,20 +41,6 @@ fn a_late_accept_counts_wherever_the_item_is_by_then() {
 }
 
 #[test]
-fn what_two_workers_have_is_not_sent_to_a_third_when_one_of_them_leaves() {
-    let mut rig = Rig::new(ModelKind::Sequence, 1);
-    let (frame, delivered) = rig.frame(vec![deferred(1)]);
-    let first = batch(&rig.step([delivered.clone()]));
-    rig.after(ACCEPT_WAIT, []);
-    let second = batch(&rig.step([beat("other", 1, &[])]));
-    rig.step([accepted("other", second), accepted("worker", first)]);
-    assert_eq!(rig.step([Event::WorkerLeft(node("other"))]), [Action::Nak(frame)]);
-    assert_eq!(rig.step([beat("third", 1, &[]), delivered]), [Action::Close(frame), Action::Release(id(1))]);
-    rig.step([done("worker", first, &[1])]);
-    assert!(rig.is_empty());
-}
-
-#[test]
 fn a_lost_accept_is_told_by_the_answer_or_by_the_heartbeat() {
     let mut answered = Rig::new(ModelKind::Sequence, 1);
     let first = batch(&answered.deliver(vec![item(1)]));
@@ -120,42 +106,13 @@ fn a_new_owner_leaves_alone_what_workers_run() {
 }
 
 #[test]
-fn a_new_owner_never_acks_a_deferred_frame_that_a_worker_runs() {
-    let mut rig = Rig::without_workers(ModelKind::Sequence);
-    rig.step([beat("worker", 1, &[1])]);
-    let (frame, delivered) = rig.frame(vec![deferred(1)]);
-    assert_eq!(rig.step([delivered.clone()]), [Action::Close(frame), Action::Release(id(1))]);
-    let sent = rig.after(HEARTBEAT_GONE, [beat("other", 1, &[]), delivered]);
-    assert_eq!(dispatches(&sent).len(), 1, "and takes it when it comes back from a dead one");
-
-    let mut rig = Rig::without_workers(ModelKind::Sequence);
-    let (frame, delivered) = rig.frame(vec![deferred(1)]);
-    rig.step([delivered.clone()]);
-    assert_eq!(rig.step([beat("worker", 1, &[1])]), [Action::Release(id(1)), Action::Close(frame)]);
-    let sent = rig.after(HEARTBEAT_GONE, [beat("other", 1, &[]), delivered]);
-    assert_eq!(dispatches(&sent).len(), 1, "also when the heartbeat came after the frame");
-}
-
-#[test]
-fn a_deferred_frame_is_its_workers_to_ack_and_comes_back_when_that_dies() {
-    let mut rig = Rig::new(ModelKind::Sequence, 1);
-    let (frame, delivered) = rig.frame(vec![deferred(1)]);
-    let first = batch(&rig.step([delivered.clone()]));
-    assert_eq!(rig.step([accepted("worker", first)]), [Action::Release(id(1))]);
-    assert_eq!(rig.step([Event::WorkerLeft(node("worker"))]), [Action::Nak(frame)]);
-    let second = batch(&rig.step([delivered, beat("other", 1, &[])]));
-    rig.step([accepted("other", second)]);
-    assert_eq!(rig.step([done("other", second, &[1])]), [Action::Close(frame)]);
-}
-
-#[test]
 fn a_surrendered_engine_gives_everything_back() {
     let mut rig = Rig::without_workers(ModelKind::Sequence);
     let (frame, delivered) = rig.frame(vec![item(1)]);
     rig.step([delivered]);
     let mut actions = Vec::new();
     rig.engine.surrender(&mut actions);
-    assert_eq!(actions, [Action::Nak(frame), Action::Release(id(1))]);
+    assert_eq!(actions, [Action::Nak(frame, Duration::ZERO), Action::Release(id(1))]);
     assert_eq!(dispatches(&rig.step([beat("worker", 1, &[])])), []);
     assert!(rig.is_empty());
 }

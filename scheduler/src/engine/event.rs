@@ -1,0 +1,82 @@
+//! core: what the engine is told, and what it wants done.
+
+use super::frames::FrameKey;
+use super::item::Item;
+use shared::domain::{BatchId, NodeId, RequestId};
+use shared::error::Code;
+use shared::quota::Refusal;
+use shared::wire::{BackendCredit, ItemDone, Running};
+use std::time::Duration;
+
+/// What the engine is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A frame was handed out by the lane: for the first time, or again.
+    Delivered {
+        frame: FrameKey,
+        items: Vec<Item>,
+    },
+    /// The quota was reserved.
+    Reserved(RequestId),
+    /// The quota was refused.
+    QuotaRefused {
+        id: RequestId,
+        refusal: Refusal,
+    },
+    Accepted {
+        worker: NodeId,
+        batch: BatchId,
+    },
+    Refused {
+        worker: NodeId,
+        batch: BatchId,
+    },
+    Done {
+        worker: NodeId,
+        batch: BatchId,
+        items: Vec<ItemDone>,
+    },
+    Heartbeat {
+        worker: NodeId,
+        backends: Vec<BackendCredit>,
+        running: Vec<Running>,
+    },
+    /// A worker said that it has ended.
+    WorkerLeft(NodeId),
+    /// The outcome of a deferred item that failed here is on record.
+    Committed(RequestId),
+    IngressSeen(NodeId),
+    /// Nobody waits for these any more.
+    Cancelled(Vec<RequestId>),
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Reserve(RequestId),
+    Dispatch {
+        batch: BatchId,
+        worker: NodeId,
+        backend: Box<str>,
+        items: Vec<RequestId>,
+    },
+    /// Nothing here depends on the frame any more.
+    Ack(FrameKey),
+    Renew(FrameKey),
+    /// Hand the frame out again after so long.
+    Nak(FrameKey, Duration),
+    /// The request failed here: tell its ingress, or, if it is deferred, commit that and say so ([`Event::Committed`]).
+    Fail {
+        id: RequestId,
+        ingress: NodeId,
+        code: Code,
+    },
+    /// Give the request back to its ingress, which may try again.
+    Refuse {
+        id: RequestId,
+        ingress: NodeId,
+        refusal: Refusal,
+    },
+    /// The item has left the engine: its bytes may be dropped.
+    Release(RequestId),
+}
