@@ -12,6 +12,7 @@ mod pull;
 mod quota;
 pub mod reservations;
 mod service;
+mod settled;
 
 pub use quota::{Ledger, Treasury};
 pub use service::Scheduler;

@@ -157,7 +157,13 @@ struct Owner {
 }
 
 impl Owner {
-    fn new(office: Office, model: &Model, revision: u64, window: Arc<Window>, tell: impl Fn(Input) + Clone + Send + Sync + 'static) -> Self {
+    fn new(
+        office: Office,
+        model: &Model,
+        revision: u64,
+        window: Arc<Window>,
+        tell: impl Fn(Input) + Clone + Send + Sync + 'static,
+    ) -> Self {
         let now = clock::now();
         let (ruled, recorded) = (tell.clone(), tell);
         let config = EngineConfig {
@@ -369,8 +375,8 @@ impl Owner {
     fn fail(&self, id: RequestId, ingress: NodeId, code: Code) {
         self.metrics.failed(code);
         let failure = Failure::new(code, sentence(code));
-        if self.waiting.get(&id).is_some_and(|waiting| waiting.frame.lane.is_deferred()) {
-            return self.registrar.record(Failed { id, failure });
+        if let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.frame.lane.is_deferred()) {
+            return self.registrar.record(Failed { id, envelope: waiting.envelope.clone(), failure });
         }
         let reply = Reply { id, exec: None, part: 0, last: true, head: None, failure: Some(Box::new(failure)), usage: None };
         self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), Bytes::new());

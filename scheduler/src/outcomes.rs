@@ -1,10 +1,13 @@
 //! loop: puts on record what failed here of the deferred lanes, apart from the engine's loop, which acks a frame only when
 //! that is done.
 
+use bytes::Bytes;
 use shared::broker::Broker;
 use shared::domain::RequestId;
 use shared::error::Failure;
+use shared::jobs::{self, Commit, Outcome};
 use shared::task::{self, Guarded};
+use shared::wire::{Envelope, Part, Usage};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -18,6 +21,8 @@ const ROUND_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) id: RequestId,
+    /// Its encoded [`Envelope`].
+    pub(crate) envelope: Bytes,
     pub(crate) failure: Failure,
 }
 
@@ -48,10 +53,16 @@ async fn run(broker: Arc<dyn Broker>, mut queue: mpsc::Receiver<Failed>, tell: i
     }
 }
 
-/// Nothing is kept of deferred requests yet, so there is nowhere to write.
-#[expect(clippy::unused_async, reason = "the journal of results joins here")]
-async fn commit(_broker: &dyn Broker, failed: &[Failed]) {
-    for Failed { id, failure, .. } in failed {
-        tracing::warn!(request = %id, code = %failure.code, "a deferred request failed before any worker had it");
+async fn commit(broker: &dyn Broker, failed: &[Failed]) {
+    jobs::commit(broker, failed.iter().filter_map(Failed::commit).collect()).await;
+}
+
+impl Failed {
+    fn commit(&self) -> Option<Commit> {
+        let envelope: Envelope = Part { head: self.envelope.clone(), body: Bytes::new() }.decode().ok()?;
+        let of = *envelope.job?;
+        let failure = Some(Box::new(self.failure.clone()));
+        let outcome = Outcome { row: of.row, id: self.id, exec: None, failure, usage: Usage::default(), blob: None };
+        Some(Commit { tenant: envelope.tenant, of, outcome, body: Bytes::new() })
     }
 }

@@ -1,5 +1,6 @@
 //! edge: reads one lane of one model, no faster than the window allows.
 
+use crate::settled;
 use futures::stream::{self, BoxStream, StreamExt};
 use shared::broker::{Broker, BrokerError, Delivery, LaneFilter, Puller};
 use shared::domain::{Lane, Token};
@@ -105,6 +106,16 @@ impl Reader {
         let frames = self.window.frames().await;
         let deliveries = puller.pull(frames, PULL_WAIT).await?;
         self.was_idle = deliveries.is_empty();
-        Ok((!self.was_idle).then_some(Read::Deliveries(self.filter.lane, deliveries)))
+        let deliveries = if self.filter.lane.is_deferred() { trimmed(&self.broker, deliveries).await? } else { deliveries };
+        Ok((!deliveries.is_empty()).then_some(Read::Deliveries(self.filter.lane, deliveries)))
     }
+}
+
+/// Without what has ended already. What cannot be looked up now comes again.
+async fn trimmed(broker: &Arc<dyn Broker>, deliveries: Vec<Delivery>) -> Result<Vec<Delivery>, BrokerError> {
+    let mut left = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        left.extend(settled::trim(broker, delivery).await?);
+    }
+    Ok(left)
 }

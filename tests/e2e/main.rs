@@ -14,6 +14,7 @@ mod harness;
 mod identity;
 mod kills;
 mod limits;
+mod night;
 mod quickstart;
 mod sdk;
 mod tls;

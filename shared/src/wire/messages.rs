@@ -253,14 +253,7 @@ mod tests {
         let node = NodeId::parse("node-1").unwrap();
         let model = Token::of_model("m");
         let batch = BatchId(9);
-        let item = DispatchItem {
-            id,
-            remaining_ms: 5,
-            queue_ms: 1,
-            standing: None,
-            body_len: 2,
-            envelope: Bytes::from_static(b"xx"),
-        };
+        let item = DispatchItem { id, remaining_ms: 5, queue_ms: 1, standing: None, body_len: 2, envelope: Bytes::from_static(b"xx") };
         round_trips(&ToWorker::Dispatch(Dispatch {
             scheduler: node.clone(),
             model: model.clone(),

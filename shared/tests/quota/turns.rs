@@ -25,7 +25,10 @@ const KNOWN_MAX: usize = 60;
 
 /// By tenant: its quota and its key's.
 const QUOTAS: [[&str; 2]; 3] = [
-    [r#"{"requests_per_minute":60000,"tokens_per_minute":30000000}"#, r#"{"requests_per_minute":30000,"request_burst":70,"concurrency":90}"#],
+    [
+        r#"{"requests_per_minute":60000,"tokens_per_minute":30000000}"#,
+        r#"{"requests_per_minute":30000,"request_burst":70,"concurrency":90}"#,
+    ],
     [r#"{"tokens_per_day":9000000,"usd_per_month":500,"concurrency":50}"#, r#"{"tokens_per_minute":9000000,"tokens_per_day":7000000}"#],
     [r#"{}"#, r#"{"tokens_per_month":20000000}"#],
 ];

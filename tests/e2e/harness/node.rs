@@ -78,9 +78,18 @@ impl Node {
     pub(crate) async fn ready(&mut self) {
         let child = self.child.as_mut().expect("it was launched");
         self.address = child.printed(self.role.address_marker(), SOON).await.unwrap_or_else(|error| panic!("{error}"));
+        self.keep_address();
         let page = if self.role == Role::Sandbox { "/stats" } else { "/readyz" };
         let address = self.address.clone();
         until(&format!("{} {} is ready", self.role.name(), self.index), SOON, async || probe::get(&address, page).is_some()).await;
+    }
+
+    /// Whoever knows it must find it again after a restart.
+    fn keep_address(&mut self) {
+        let (_, address) = self.address.split_once("://").expect("an address has a scheme");
+        for arg in self.args.iter_mut().filter(|arg| *arg == "127.0.0.1:0") {
+            address.clone_into(arg);
+        }
     }
 
     /// SIGKILL.

@@ -67,6 +67,17 @@ impl Program {
         Self { child, _folder: folder }
     }
 
+    /// Waits until it has printed a line that begins with `marker`.
+    pub(crate) async fn printed(&mut self, marker: &str, within: Duration) {
+        if let Err(error) = self.child.printed(marker, within).await {
+            panic!("{error}");
+        }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.exited().is_some()
+    }
+
     /// Waits for its end; one that takes longer is killed and has no code.
     pub(crate) async fn end(mut self, within: Duration) -> Ended {
         let waiting = tokio::task::spawn_blocking(move || {
