@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod broker;
 mod check;
+mod client;
 mod healthcheck;
 mod ingress;
 mod keys;
@@ -83,7 +84,7 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Command::Keys(args) => Box::pin(keys::run(args)).await,
         Command::Audit(args) => Box::pin(audit::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
-        Command::Healthcheck(args) => healthcheck::run(&args).await,
+        Command::Healthcheck(args) => Box::pin(healthcheck::run(&args)).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

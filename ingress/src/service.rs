@@ -19,7 +19,7 @@ use shared::broker::{Address, Attached, Broker, BrokerError};
 use shared::config::Config;
 use shared::domain::NodeId;
 use shared::hear::messages;
-use shared::identity::{Directory, LiveDirectory};
+use shared::identity::LiveDirectory;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::tls::TlsError;
@@ -57,12 +57,11 @@ pub struct Ingress {
     _ears: [Attached; 2],
     _publishers: Vec<Guarded>,
     _renewal: Option<Guarded>,
-    _identity: Guarded,
     _keepers: [Guarded; 3],
 }
 
 impl Ingress {
-    /// Listens for replies, then for requests. With `require_worker`, `/readyz` also waits for a worker.
+    /// Listens for replies, then for requests of those whom `directory` knows. With `require_worker`, `/readyz` also waits for a worker.
     ///
     /// # Errors
     /// Certificates that cannot be used, a port that cannot be bound, a broker that refuses, metrics that are in the
@@ -70,6 +69,7 @@ impl Ingress {
     pub async fn start(
         config: Arc<Config>,
         broker: Arc<dyn Broker>,
+        directory: Arc<LiveDirectory>,
         id: NodeId,
         registry: &Registry,
         require_worker: bool,
@@ -95,7 +95,6 @@ impl Ingress {
         let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();
         let pulse = task::spawn_guarded("pulse", pulse::run(Arc::clone(&road), outbox.clone()));
 
-        let (directory, identity) = LiveDirectory::follow(Directory::new(&config, entropy::secret()), broker).await?;
         let auth = Auth::new(directory, tokens(&config)?);
         let gate = Arc::new(gate(config, auth, road, peers, metrics, registry, require_worker));
         let admin = match &gate.config.admin {
@@ -108,18 +107,7 @@ impl Ingress {
             task::spawn_guarded("sweeper", sweeper::run(Arc::clone(&gate))),
             task::spawn_guarded("steward", steward::run(Arc::clone(&gate))),
         ];
-        Ok(Self {
-            gate,
-            server,
-            admin,
-            outbox,
-            pulse,
-            _ears: ears,
-            _publishers: publishers,
-            _renewal: renewal,
-            _identity: identity,
-            _keepers: keepers,
-        })
+        Ok(Self { gate, server, admin, outbox, pulse, _ears: ears, _publishers: publishers, _renewal: renewal, _keepers: keepers })
     }
 
     /// Where the administration listens, if it does.
@@ -134,7 +122,7 @@ impl Ingress {
 
     /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
     pub async fn drain(self) {
-        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _identity, _keepers } = self;
+        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _keepers } = self;
         gate.admission.close();
         let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
         if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {

@@ -1,14 +1,10 @@
 //! edge: the administration's client: one request, one answer, with the key from the environment, where no process list shows it.
 
+use super::client::{self, Pool, Tls};
 use super::out::Failed;
 use axum::http::{Method, Request, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::crypto::aws_lc_rs;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -27,10 +23,12 @@ pub(crate) struct Admin {
     /// The administration's address. Its key is read from TIDEMILL_ADMIN_KEY.
     #[arg(long = "admin", global = true, value_name = "URL", env = "TIDEMILL_ADMIN_URL", default_value = "http://127.0.0.1:9091")]
     url: String,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 pub(crate) struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool,
     base: String,
     key: String,
 }
@@ -38,10 +36,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(admin: &Admin) -> Result<Self, Failed> {
         let key = std::env::var(KEY).map_err(|_| Failed::refused(format!("set {KEY} to a key whose role has admin rights")))?;
-        let connector =
-            HttpsConnectorBuilder::new().with_provider_and_native_roots(aws_lc_rs::default_provider()).map_err(Failed::broken)?;
-        let pool = Pool::builder(TokioExecutor::new()).build(connector.https_or_http().enable_http1().build());
-        Ok(Self { pool, base: admin.url.trim_end_matches('/').to_owned(), key })
+        Ok(Self { pool: client::pool(&admin.tls)?, base: admin.url.trim_end_matches('/').to_owned(), key })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failed> {

@@ -25,7 +25,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let registry = setup::registry();
     let _status = status::serve(args.role.metrics, Arc::clone(&broker), registry.clone()).await?;
     let config = Arc::new(config);
-    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, false).await.map_err(failed)?;
+    let (directory, _following) = setup::directory(&config, &broker).await?;
+    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), directory, id, &registry, false).await.map_err(failed)?;
     out::line(&format!("listening on {}", base(&config, ingress.local_addr())));
     if let Some(admin) = ingress.admin_addr() {
         out::line(&format!("administration on {}", base(&config, admin)));

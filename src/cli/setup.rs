@@ -1,7 +1,7 @@
 //! edge: what every role does before it starts: read the configuration, open the logs, name itself.
 
-use super::RoleArgs;
 use super::out::Failed;
+use super::{RoleArgs, signals};
 use scheduler::{Ledger, Treasury};
 use shared::broker::Broker;
 use shared::config::{self, Config, Redis};
@@ -42,6 +42,7 @@ impl Role {
             Failed::refused("roles that run apart need a NATS server between them: set `nats: { url: … }` in the file, or --nats URL")
         })?;
         start_logs(&config);
+        signals::outlive_hangups();
         let broker = super::broker::connect(&nats).await?;
         Ok(Self { config, broker, id })
     }
@@ -66,10 +67,14 @@ pub(crate) fn use_redis(config: &mut Config, argument: Option<&str>) -> Result<(
     Ok(())
 }
 
-/// Who has which limits, kept up with the store until the guard is dropped, and where they are counted.
-pub(crate) async fn treasury(config: &Config, broker: &Arc<dyn Broker>) -> Result<(Treasury, Guarded), Failed> {
+/// Who may call, and within which limits: kept up with the store until the guard is dropped.
+pub(crate) async fn directory(config: &Config, broker: &Arc<dyn Broker>) -> Result<(Arc<LiveDirectory>, Guarded), Failed> {
     let file = Directory::new(config, entropy::secret());
-    let (directory, following) = LiveDirectory::follow(file, Arc::clone(broker)).await.map_err(Failed::broken)?;
+    LiveDirectory::follow(file, Arc::clone(broker)).await.map_err(Failed::broken)
+}
+
+/// Who has which limits, and where they are counted.
+pub(crate) async fn treasury(config: &Config, directory: &LiveDirectory) -> Treasury {
     let ledger = match &config.redis {
         Some(redis) => {
             let ledger = RedisLedger::open(&redis.url, redis.timeout()).expect("the configuration was checked");
@@ -77,7 +82,7 @@ pub(crate) async fn treasury(config: &Config, broker: &Arc<dyn Broker>) -> Resul
         }
         None => Ledger::Own(Arc::default()),
     };
-    Ok((Treasury { directory: directory.place(), ledger }, following))
+    Treasury { directory: directory.place(), ledger }
 }
 
 /// Several schedulers without a Redis count apart: a tenant gets its limits from each.

@@ -50,6 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         add_dev_tenant(&mut config, key)?;
     }
     setup::start_logs(&config);
+    signals::outlive_hangups();
     let choice = broker::choose(broker::named(args.nats.as_deref(), &config).as_ref()).await?;
     Box::pin(serve(Arc::new(config), choice, dev_key)).await
 }
@@ -59,11 +60,13 @@ async fn serve(config: Arc<Config>, choice: Choice, dev_key: Option<String>) -> 
     let registry = setup::registry();
     let limit = Duration::from_millis(config.limits.drain_timeout_ms);
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.map_err(Failed::broken)?;
-    let (treasury, _following) = setup::treasury(&config, &broker).await?;
+    let (directory, _following) = setup::directory(&config, &broker).await?;
+    let treasury = setup::treasury(&config, &directory).await;
     let scheduler =
         Scheduler::start(&config, treasury, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.map_err(Failed::broken)?;
     let id = entropy::node_id("ingress");
-    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), id, &registry, true).await.map_err(super::ingress::failed)?;
+    let ingress = Ingress::start(Arc::clone(&config), Arc::clone(&broker), directory, id, &registry, true).await;
+    let ingress = ingress.map_err(super::ingress::failed)?;
     banner(&config, ingress.local_addr(), ingress.admin_addr(), &note, dev_key.as_deref());
     signals::stop().await?;
     ingress.drain().await;

@@ -2,8 +2,8 @@
 //! asked for theirs.
 
 use crate::harness::{
-    AUTHORITY, Authority, Broken, Mill, Pair, Program, Protocol, RawConnection, Role, SOON, Secure, chat, embed, prompt, tag, tidemill,
-    until,
+    AUTHORITY, Authority, Broken, KEY_ADMIN, Mill, Pair, Program, Protocol, RawConnection, Role, SOON, Secure, chat, embed, prompt, tag,
+    tidemill, until,
 };
 use rustls::pki_types::CertificateDer;
 use shared::task;
@@ -158,6 +158,50 @@ async fn asked(mill: &Mill, protocol: Protocol, identity: Option<&Pair>) -> Resu
     let mut connection = Secure::open(mill.ingress(0), protocol, identity).await?;
     let (status, _) = connection.get("/v1/models").await?;
     Ok(status)
+}
+
+/// A command that calls the ingress by https from its folder; its exit code, and what it said.
+async fn command(mill: &Mill, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = tidemill();
+    command.args(args).env("TIDEMILL_ADMIN_KEY", KEY_ADMIN).current_dir(mill.folder());
+    let ended = Program::start("command", command).end(SOON).await;
+    (ended.code, ended.out + &ended.err)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_administration_and_the_health_check_speak_https_and_show_a_certificate() {
+    let mut mill = Mill::up().admin().tls(AUTHORITY.server(), "client_ca: ca.pem").start().await;
+    AUTHORITY.client().write_as(mill.folder(), "client-");
+    let admin = mill.admin(0).await;
+    assert!(admin.starts_with("https://"), "{admin}");
+    let ready = format!("{}/readyz", mill.ingress(0));
+    let shown = ["--tls-ca", "ca.pem", "--tls-cert", "client-cert.pem", "--tls-key", "client-key.pem"];
+    for call in [&["keys", "create", "--tenant", "first", "--admin", &admin][..], &["healthcheck", "--url", &ready]] {
+        assert_eq!(command(&mill, &[call, &shown].concat()).await.0, Some(0), "{call:?}");
+        let unknown = command(&mill, &[call, &shown[2..]].concat()).await;
+        assert_eq!(unknown.0, Some(1), "nobody trusts this authority unless told: {unknown:?}");
+        let another = command(&mill, &[call, &shown, &["--tls-name", "another.example"]].concat()).await;
+        assert_eq!(another.0, Some(1), "the certificate bears another name: {another:?}");
+        let bare = command(&mill, &[call, &shown[..2]].concat()).await;
+        assert_eq!(bare.0, Some(1), "nobody without a certificate: {bare:?}");
+    }
+    assert_eq!(
+        command(&mill, &[&["healthcheck", "--url", &ready], &shown[..4]].concat()).await.0,
+        Some(2),
+        "a certificate without its key"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_hangup_ends_no_role_that_has_no_certificate() {
+    let mut mill = Mill::cluster(1, 1, 1).start().await;
+    for role in [Role::Ingress, Role::Scheduler, Role::Worker] {
+        mill.hang_up(role, 0);
+        until("it has heard", SOON, async || mill.log(role, 0).contains("SIGHUP")).await;
+    }
+    let text = prompt("after the hangups");
+    let answer = mill.client().post(CHAT, chat("chat", &text)).await.expect("an answer");
+    assert!(answer.status == 200 && answer.text().contains(&tag(&text)), "{answer:?}");
 }
 
 /// The beginning of a handshake that never goes on.

@@ -18,7 +18,8 @@ use shared::broker::{
 use shared::config::{Config, Secret, Tenant};
 use shared::domain::{ExecId, Lane, NodeId, RequestId, Token};
 use shared::error::Failure;
-use shared::task;
+use shared::identity::{Directory, LiveDirectory};
+use shared::task::{self, Guarded};
 use shared::wire::{Cancel, Envelope, Held, Passed, Reply, ReplyHead, ToIngress, decode, encode_one};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -63,6 +64,7 @@ pub(crate) struct Stand {
     taken: VecDeque<Taken>,
     cancels: Box<dyn Inbox>,
     pub(crate) heartbeats: Box<dyn Inbox>,
+    _following: Guarded,
 }
 
 /// A request as a scheduler takes it from its lane.
@@ -116,9 +118,15 @@ impl Stand {
         let heartbeats = broker.listen(&Address::Heartbeats).await.unwrap();
         let id = NodeId::parse("ingress-1").unwrap();
         let port: Arc<dyn Broker> = broker.clone();
-        let ingress = Ingress::start(Arc::new(config), port, id.clone(), &Registry::new(), require_worker).await.unwrap();
+        let file = Directory::new(&config, [7; 32]);
+        let (directory, following) = LiveDirectory::follow(file, Arc::clone(&port)).await.unwrap();
+        let ingress = Ingress::start(Arc::new(config), port, directory, id.clone(), &Registry::new(), require_worker).await.unwrap();
         let addr = ingress.local_addr();
-        Self { broker, addr, id, http: Http::new(addr), ingress, lanes, taken: VecDeque::new(), cancels, heartbeats }
+        Self { broker, addr, id, http: Http::new(addr), ingress, lanes, taken: VecDeque::new(), cancels, heartbeats, _following: following }
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        self.http.send("GET", "/metrics", &[], "").await.body
     }
 
     /// The next request of a model's lane; its frame is acked as accepted.

@@ -38,7 +38,7 @@ async fn metrics_count_requests_by_outcome_without_unbounded_labels() {
     stand.reply(taken.envelope.id, exec_id(), 0, true, "{}").await;
     soon(call).await.unwrap();
     stand.http.post(CHAT, r#"{"model":"made-up-by-a-caller","messages":[{}]}"#).await;
-    let metrics = stand.http.send("GET", "/metrics", &[], "").await.body;
+    let metrics = stand.metrics().await;
     for line in [
         r#"tidemill_requests_total{code="ok",model="sandbox-chat",operation="chat/completions"} 1"#,
         r#"tidemill_requests_total{code="model_not_found",model="unknown",operation="chat/completions"} 1"#,

@@ -61,6 +61,11 @@ impl Authority {
 impl Pair {
     /// Writes `cert.pem` and `key.pem`.
     pub(crate) fn write(&self, folder: &Path) {
+        self.write_as(folder, "");
+    }
+
+    /// Writes them with `prefix` before their names.
+    pub(crate) fn write_as(&self, folder: &Path, prefix: &str) {
         for (file, pem) in [("cert.pem", &self.cert), ("key.pem", &self.key)] {
             std::fs::write(folder.join(file), pem).expect("the folder is writable");
         }
