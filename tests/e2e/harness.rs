@@ -14,6 +14,7 @@ mod redis;
 mod report;
 mod secure;
 mod setup;
+mod tls_listener;
 mod wait;
 
 pub(crate) use ask::{StreamEnd, chat, chat_stream, embed, prompt, read_stream, tag};
@@ -26,6 +27,7 @@ pub(crate) use redis::RedisServer;
 pub(crate) use report::report;
 pub(crate) use secure::{Broken, Protocol, Secure};
 pub(crate) use setup::{KEY, KEY_ADMIN, KEY_SMALL, PEPPER, Setup};
+pub(crate) use tls_listener::TlsListener;
 pub(crate) use wait::until;
 
 use std::time::Duration;

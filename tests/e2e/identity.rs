@@ -2,7 +2,7 @@
 
 mod issuer;
 
-use crate::harness::{KEY, Mill, SOON, chat, embed, prompt, until};
+use crate::harness::{AUTHORITY, Authority, KEY, Mill, SOON, chat, embed, prompt, until};
 use issuer::{Issuer, claims, forged, with};
 use loadtest::client::{Answer, Client};
 use serde_json::json;
@@ -101,6 +101,17 @@ async fn a_token_speaks_for_a_tenant_in_a_role_and_a_scope() {
     for token in forged(&issuer) {
         assert_eq!(outcome(&bearer(&token), "chat").await, refusal(401, "invalid_token"), "{token}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_issuers_keys_come_over_https_from_who_shows_a_certificate_that_is_trusted() {
+    let trusted = Issuer::start_secure("trusted", &AUTHORITY.server()).await;
+    let posing = Issuer::start_secure("posing", &Authority::new().server()).await;
+    let mill = Mill::up().sections(&format!("issuers:\n{}{}", trusted.entry(), posing.entry())).start().await;
+    let bearer = |issuer: &Issuer| mill.client_of(0, &issuer.sign(&claims()));
+    assert_eq!(outcome(&bearer(&trusted), "chat").await, refusal(200, ""));
+    assert_eq!(outcome(&bearer(&posing), "chat").await, refusal(503, "issuer_unavailable"));
+    assert_eq!((trusted.fetches(), posing.fetches()), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -12,8 +12,8 @@ use ingress::Ingress;
 use prometheus::Registry;
 use shared::broker::memory::MemoryBroker;
 use shared::broker::{
-    AckToken, Address, Broker, BrokerError, Bucket, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since, Store,
-    Stored, Topic,
+    AckToken, Address, Broker, BrokerError, Bucket, Entry, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Puller, Record, Since,
+    Store, Stored, Topic,
 };
 use shared::config::{Config, Secret, Tenant};
 use shared::domain::{ExecId, Lane, NodeId, RequestId, Token};
@@ -108,7 +108,7 @@ impl Stand {
             config.tenants.push(Tenant::unlimited(name, Secret::literal(key).unwrap()));
         }
         adjust(&mut config);
-        let broker = Arc::new(Scripted { memory, unanswered: AtomicUsize::new(0), away: AtomicBool::new(false) });
+        let broker = Arc::new(Scripted { memory, unanswered: AtomicUsize::new(0), away: AtomicBool::new(false), mute: Arc::default() });
         let mut lanes = Vec::new();
         for model in &config.models {
             let filter = LaneFilter { lane: Lane::Interactive, model: model.token.clone(), part: 0 };
@@ -248,12 +248,29 @@ pub(crate) async fn raw(addr: SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// The in-process broker, which on demand stores without saying so, or is away.
+struct Muted {
+    follower: Box<dyn Follower>,
+    mute: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Follower for Muted {
+    async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError> {
+        if self.mute.load(Ordering::Relaxed) {
+            return Err(BrokerError::Unavailable("no word".into()));
+        }
+        self.follower.next(wait).await
+    }
+}
+
+/// The in-process broker, which on demand stores without saying so, is away, or tells nobody of changes.
 pub(crate) struct Scripted {
     pub(crate) memory: Arc<MemoryBroker>,
     /// So many publishes are stored and then reported as failed.
     pub(crate) unanswered: AtomicUsize,
     pub(crate) away: AtomicBool,
+    /// Those who follow a feed hear nothing.
+    pub(crate) mute: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -303,7 +320,8 @@ impl Broker for Scripted {
         self.memory.append(journal, topic, message_id, entry).await
     }
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {
-        self.memory.follow(feed, since).await
+        let follower = self.memory.follow(feed, since).await?;
+        Ok(Box::new(Muted { follower, mute: Arc::clone(&self.mute) }))
     }
     async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
         self.memory.erase(journal, topic).await

@@ -8,8 +8,10 @@ use shared::domain::NodeId;
 use shared::entropy::exec_id;
 use shared::wire::{Cancel, Heartbeat, Reply, ToIngress, decode, encode_one};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 #[tokio::test]
 async fn readiness_follows_the_broker_and_liveness_does_not() {
@@ -18,6 +20,21 @@ async fn readiness_follows_the_broker_and_liveness_does_not() {
     assert_eq!((status("/livez").await, status("/readyz").await), (200, 200));
     stand.broker.away.store(true, Ordering::Relaxed);
     assert_eq!((status("/livez").await, status("/readyz").await), (200, 503));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_heard_of_changes_for_long_is_not_ready_until_they_do() {
+    let stand = Stand::start().await;
+    let ready = async || stand.http.send("GET", "/readyz", &[], "").await;
+    stand.broker.mute.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(29)).await;
+    assert_eq!(ready().await.status, 200, "a key that was blocked meanwhile may still pass");
+    sleep(Duration::from_secs(10)).await;
+    let answer = ready().await;
+    assert!(answer.status == 503 && answer.body.contains("changes of tenants, roles and keys are not heard"), "{}", answer.body);
+    stand.broker.mute.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(ready().await.status, 200);
 }
 
 #[tokio::test]

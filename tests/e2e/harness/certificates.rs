@@ -1,9 +1,9 @@
 //! edge: an authority of our own, and the certificates it signs for this run.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
-use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ServerConfig};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -67,8 +67,12 @@ impl Pair {
     /// Writes them with `prefix` before their names.
     pub(crate) fn write_as(&self, folder: &Path, prefix: &str) {
         for (file, pem) in [("cert.pem", &self.cert), ("key.pem", &self.key)] {
-            std::fs::write(folder.join(file), pem).expect("the folder is writable");
+            std::fs::write(folder.join(format!("{prefix}{file}")), pem).expect("the folder is writable");
         }
+    }
+
+    fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("our own PEM")
     }
 
     pub(crate) fn der(&self) -> CertificateDer<'static> {
@@ -84,11 +88,15 @@ pub(crate) fn client_config(identity: Option<&Pair>) -> Arc<ClientConfig> {
     let config = config.expect("default versions").with_root_certificates(roots);
     Arc::new(match identity {
         None => config.with_no_client_auth(),
-        Some(pair) => {
-            let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("our own PEM");
-            config.with_client_auth_cert(vec![pair.der()], key).expect("a pair of our own")
-        }
+        Some(pair) => config.with_client_auth_cert(vec![pair.der()], pair.private_key()).expect("a pair of our own"),
     })
+}
+
+/// A server that shows `identity` and asks nobody for theirs.
+pub(crate) fn server_config(identity: &Pair) -> Arc<ServerConfig> {
+    let config = ServerConfig::builder_with_provider(shared::tls::provider()).with_safe_default_protocol_versions();
+    let config = config.expect("default versions").with_no_client_auth();
+    Arc::new(config.with_single_cert(vec![identity.der()], identity.private_key()).expect("a pair of our own"))
 }
 
 fn named() -> CertificateParams {

@@ -18,9 +18,12 @@ pub(crate) const KEY_SMALL: &str = "sk-e2e-canary-second";
 pub(crate) const KEY_ADMIN: &str = "sk-e2e-canary-admin";
 /// Under which issued keys are hashed.
 pub(crate) const PEPPER: &str = "e2e-canary-pepper-0123456789abcdef";
-/// What every process finds in its environment: keys stand in the configuration by reference.
-pub(super) const ENV: [(&str, &str); 4] =
-    [("E2E_KEY", KEY), ("E2E_KEY_SMALL", KEY_SMALL), ("E2E_KEY_ADMIN", KEY_ADMIN), ("E2E_PEPPER", PEPPER)];
+/// What every process finds in its environment: keys stand in the configuration by reference, and our authority takes the place of
+/// the system's roots.
+pub(super) const ENV: [(&str, &str); 5] =
+    [("E2E_KEY", KEY), ("E2E_KEY_SMALL", KEY_SMALL), ("E2E_KEY_ADMIN", KEY_ADMIN), ("E2E_PEPPER", PEPPER), ("SSL_CERT_FILE", CA_FILE)];
+
+const CA_FILE: &str = "ca.pem";
 
 /// What the administration needs of the file.
 const ADMIN: &str = "admin: { listen: \"127.0.0.1:0\" }\npeppers: { current: 1, values: { 1: \"env:E2E_PEPPER\" } }\nroles:\n  - { name: admin, admin: write }\n  - { name: reader, admin: read }\n";
@@ -131,8 +134,8 @@ impl Setup {
         sandbox.ready().await;
         if let Some((pair, _)) = &self.tls {
             pair.write(folder.path());
-            std::fs::write(folder.path().join("ca.pem"), AUTHORITY.pem()).expect("the temporary folder is writable");
         }
+        std::fs::write(folder.path().join(CA_FILE), AUTHORITY.pem()).expect("the temporary folder is writable");
         let config = folder.path().join("tidemill.yaml");
         std::fs::write(&config, self.yaml(sandbox.address())).expect("the temporary folder is writable");
         let nodes = self.nodes(&config, &nats.as_ref().map_or_else(|| "memory".to_owned(), NatsServer::url), folder.path());

@@ -1,10 +1,12 @@
 //! edge: an issuer of tokens: its key, and a small server of its JWK set that counts who asks.
 
+use crate::harness::{Pair, TlsListener};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::serve::Listener;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -17,7 +19,7 @@ use tokio::net::TcpListener;
 pub(super) struct Issuer {
     name: String,
     key: Key,
-    addr: SocketAddr,
+    jwks_url: String,
     page: Arc<Mutex<Page>>,
 }
 
@@ -35,20 +37,30 @@ struct Page {
 
 impl Issuer {
     pub(super) async fn start(name: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::serve(name, "http", listener)
+    }
+
+    /// One whose JWK set is served over https.
+    pub(super) async fn start_secure(name: &str, pair: &Pair) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::serve(name, "https", TlsListener::new(listener, pair))
+    }
+
+    fn serve<L: Listener<Addr = SocketAddr>>(name: &str, scheme: &str, listener: L) -> Self {
         let key = Key::new("first");
         let page = Arc::new(Mutex::new(Page { jwks: Some(key.jwks()), fetches: 0 }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let addr = listener.local_addr().expect("an address");
+        let jwks_url = format!("{scheme}://{}/jwks", listener.local_addr().expect("an address"));
         let router = Router::new().route("/jwks", get(jwks)).with_state(Arc::clone(&page));
         shared::task::spawn("issuer", async { axum::serve(listener, router).await.expect("it serves") });
-        Self { name: format!("https://{name}.example"), key, addr, page }
+        Self { name: format!("https://{name}.example"), key, jwks_url, page }
     }
 
     /// What the configuration says of it, in its section `issuers`.
     pub(super) fn entry(&self) -> String {
-        let Self { name, addr, .. } = self;
+        let Self { name, jwks_url, .. } = self;
         format!(
-            "  - issuer: {name}\n    audience: mill\n    jwks_url: http://{addr}/jwks\n    algorithms: [ EdDSA ]\n    claims: {{ role: {{ claim: role }} }}\n"
+            "  - issuer: {name}\n    audience: mill\n    jwks_url: {jwks_url}\n    algorithms: [ EdDSA ]\n    claims: {{ role: {{ claim: role }} }}\n"
         )
     }
 
