@@ -39,7 +39,7 @@ pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange
             return Err(failure);
         }
     };
-    let body = body::read(&parts.headers, body, &gate.config.limits, deadline).await?;
+    let body = body::read(&parts.headers, body, &gate.config.limits, &gate.bodies, deadline).await?;
     Ok(Entered { caller, traceparent: headers::traceparent(&parts.headers), deadline, errand, body })
 }
 

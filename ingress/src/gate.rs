@@ -2,6 +2,7 @@
 
 use crate::admission::Admission;
 use crate::auth::Auth;
+use crate::bodies::Bodies;
 use crate::compose::Order;
 use crate::exchange::{Arrival, Exchange};
 use crate::jobs::Watch;
@@ -30,6 +31,7 @@ pub(crate) struct Gate {
     pub(crate) auth: Auth,
     pub(crate) models: HashMap<Arc<str>, usize>,
     pub(crate) admission: Admission,
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) road: Arc<Road>,
     /// Who waits here for jobs.
     pub(crate) watch: Arc<Watch>,

@@ -11,6 +11,7 @@ mod answer;
 mod auth;
 mod backoff;
 mod batches;
+mod bodies;
 mod body;
 mod chat;
 mod check;

@@ -74,7 +74,7 @@ pub(crate) async fn body<T: DeserializeOwned>(gate: &Gate, request: Request, byt
     headers::expect_json(&parts.headers)?;
     let limits = Limits { body_bytes_max: bytes_max, ..gate.config.limits.clone() };
     let deadline = clock::now() + Duration::from_millis(limits.body_timeout_ms);
-    let bytes = body::read(&parts.headers, body, &limits, deadline).await?;
+    let bytes = body::read(&parts.headers, body, &limits, &gate.bodies, deadline).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let code = if error.is_data() { Code::InvalidValue } else { Code::InvalidJson };
         Failure::new(code, format!("The body cannot be read: {error}"))

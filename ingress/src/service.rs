@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::batches::steward;
+use crate::bodies::Bodies;
 use crate::gate::Gate;
 use crate::jobs::sweeper;
 use crate::jwt::{SourceError, Tokens};
@@ -173,6 +174,7 @@ fn gate(
         auth,
         models: config.models.iter().enumerate().map(|(index, model)| (model.name.as_str().into(), index)).collect(),
         admission: Admission::new(&config.limits, metrics.in_flight.clone()),
+        bodies: Bodies::new(config.limits.bodies_bytes_max, metrics.body_bytes.clone()),
         road,
         watch: Arc::default(),
         peers,

@@ -125,6 +125,8 @@ fn hidden<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Er
 pub struct Limits {
     /// Bytes of one request body.
     pub body_bytes_max: usize,
+    /// Bytes of all request bodies in memory.
+    pub bodies_bytes_max: usize,
     /// Nesting of one JSON body.
     pub json_depth_max: usize,
     /// Inputs of one embeddings call.
@@ -156,6 +158,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 32 * 1024 * 1024,
+            bodies_bytes_max: 512 * 1024 * 1024,
             json_depth_max: 64,
             inputs_max: 2_048,
             in_flight_max: 10_000,

@@ -50,7 +50,7 @@ pub(super) async fn object(office: &Office, request: Request) -> Result<(Parts, 
 
 async fn read(office: &Office, parts: &Parts, body: Body) -> Result<serde_json::Map<String, Value>, Failure> {
     let deadline = clock::now() + Duration::from_millis(office.limits.body_timeout_ms);
-    let bytes = body::read(&parts.headers, body, &office.limits, deadline).await?;
+    let bytes = body::read(&parts.headers, body, &office.limits, &office.gate.bodies, deadline).await?;
     if bytes.is_empty() {
         return Ok(serde_json::Map::new());
     }

@@ -26,6 +26,23 @@ async fn a_body_over_the_limit_is_refused_declared_or_not() {
     assert!(raw(stand.addr, declared.as_bytes()).await.starts_with("HTTP/1.1 413"), "without reading any of it");
 }
 
+#[tokio::test]
+async fn bodies_have_a_bound_together_and_leave_it_with_their_requests() {
+    let mut stand = Stand::with(|config| (config.limits.body_bytes_max, config.limits.bodies_bytes_max) = (100_000, 100_000)).await;
+    let large = format!(r#"{{"model":"sandbox-chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(60_000));
+    for _ in 0..2 {
+        let first = stand.http.posting(CHAT, large.clone());
+        let taken = stand.take("sandbox-chat").await;
+        let second = stand.http.post(CHAT, large.clone()).await;
+        assert_eq!((second.status.as_u16(), second.code().as_str()), (503, "overloaded"));
+        assert_eq!(second.headers["retry-after"], "1");
+        assert!(stand.metrics().await.contains("tidemill_body_bytes 6"));
+        stand.reply(taken.envelope.id, exec_id(), 0, true, "{}").await;
+        assert_eq!(soon(first).await.unwrap().status, 200);
+    }
+    while !stand.metrics().await.contains("tidemill_body_bytes 0") {}
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_never_comes_is_a_timeout() {
     let stand = Stand::start().await;

@@ -150,6 +150,9 @@ impl Reader<'_> {
         if body_bytes_max > BODY_BYTES_CEILING {
             return Err(self.error(1, format!("limits.body_bytes_max: at most {BODY_BYTES_CEILING} (1 GiB)")));
         }
+        if limits.bodies_bytes_max < body_bytes_max {
+            return Err(self.error(1, "limits.bodies_bytes_max: at least body_bytes_max, or the largest body is never taken"));
+        }
         if json_depth_max > 120 {
             return Err(self.error(1, "limits.json_depth_max: at most 120"));
         }
@@ -222,6 +225,7 @@ mod tests {
             ("models:\n- name: m\n  kind: sequence\n  backends: [{ kind: local, model_dir: m }]\n", 4, "kind: array"),
             ("models:\n- name: m\n  kind: array\n  backends:\n  - kind: sandbox\n    model_dir: m\n", 6, "model_dir"),
             ("limits:\n  body_bytes_max: plenty\n", 2, "body_bytes_max"),
+            ("limits:\n  bodies_bytes_max: 1000\n", 1, "bodies_bytes_max"),
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: sandbox, concurrency: -1 }]\n", 4, "concurrency"),
         ];
         for (yaml, line, key) in cases {
