@@ -118,8 +118,8 @@ pub struct Failure {
     /// Wait this long before another try, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u32>,
-    /// How the caller's limits stand. It does not travel: an ingress knows it from a refusal.
-    #[serde(skip)]
+    /// How the caller's limits stand, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Box<Standing>>,
 }
 

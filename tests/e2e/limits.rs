@@ -58,6 +58,20 @@ async fn a_bucket_admits_what_it_holds_and_the_rest_is_told_when_to_come_back() 
 }
 
 #[tokio::test]
+async fn who_is_limited_hears_how_the_limits_stand_when_the_backend_fails_too() {
+    let mill = Mill::up().quota("{ requests_per_minute: 100 }").start().await;
+    for (model, path, body) in [
+        ("chat", CHAT, chat("chat", &prompt("[[fault:status=503]]"))),
+        ("embed", "/v1/embeddings", embed("embed", &prompt("[[fault:status=503]]"))),
+    ] {
+        let answer = mill.client().post(path, body).await.expect("an answer");
+        assert_eq!(answer.status, 502, "{model}: {answer:?}");
+        assert_eq!(header(&answer, "x-ratelimit-limit-requests"), "100");
+    }
+    none_is_reserved(&mill).await;
+}
+
+#[tokio::test]
 async fn a_request_waits_for_its_turn_where_that_is_soon() {
     let mill = Mill::up().quota("{ requests_per_minute: 600, request_burst: 1 }").limit("max_wait_ms: 20000").start().await;
     let answers = ask_at_once(&mill.client_of(0, KEY), 8).await;

@@ -58,7 +58,8 @@ impl Executions {
     }
 
     /// Ends an answer badly; `part` is the number of parts that went before.
-    pub(crate) fn fail(&self, job: &Job, part: u32, failure: Failure) {
+    pub(crate) fn fail(&self, job: &Job, part: u32, mut failure: Failure) {
+        failure.standing.clone_from(&job.standing);
         self.send(job, Reply { last: true, failure: Some(Box::new(failure)), ..reply(job, part) }, Bytes::new());
     }
 
