@@ -11,6 +11,7 @@ mod keys;
 mod limits;
 mod named;
 mod rotation;
+mod standing;
 mod view;
 
 use crate::exchange::{Arrival, Exchange};

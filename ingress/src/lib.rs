@@ -26,6 +26,7 @@ mod jobs;
 mod jwt;
 mod lease;
 mod listing;
+mod looks;
 #[doc(hidden)]
 pub mod measured;
 mod metrics;

@@ -1,6 +1,7 @@
 //! edge: the road as a handler sees it: a letter goes out to its model's lane, a ticket for the answer comes back.
 
 use crate::claim::{self, BlobGuard, CLAIM_OVER};
+use crate::looks::Looks;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::publisher;
@@ -37,6 +38,7 @@ pub(crate) struct Road {
     pub(crate) id: NodeId,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) looks: Looks,
     outbox: Outbox,
     queues: HashMap<Token, mpsc::Sender<RequestId>>,
     /// A plain lock: held for a few map operations, never across an await.
@@ -78,7 +80,9 @@ impl Road {
             senders.insert(model.clone(), sender);
             queues.push((model, queue));
         }
-        let road = Self { id, broker, metrics, outbox, queues: senders, table: Mutex::default(), refusals: Mutex::default(), max_wait };
+        let looks = Looks::new(id.clone(), outbox.clone());
+        let road =
+            Self { id, broker, metrics, looks, outbox, queues: senders, table: Mutex::default(), refusals: Mutex::default(), max_wait };
         (Arc::new(road), queues)
     }
 
@@ -164,6 +168,7 @@ impl Road {
             match message {
                 ToIngress::Reply(reply) => actions.extend(table.hear(reply, body, now)),
                 ToIngress::Held(held) => table.held(&held, now),
+                ToIngress::Looked(looked) => self.looks.heard(looked),
                 ToIngress::Refused { id, refusal } => refused.extend(table.give_back(id, refusal).map(|whom| (whom, refusal))),
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::acks::Acks;
 use crate::engine::Event;
+use crate::looks::Looks;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelHandle, Office};
 use crate::ownership::Peers;
@@ -58,7 +59,8 @@ impl Scheduler {
             broker: Arc::clone(&broker),
             treasury,
         };
-        let desk = Arc::new(Desk::new(id.clone()));
+        let looks = Looks { id: id.clone(), ledger: office.treasury.ledger.clone(), outbox: office.outbox.clone() };
+        let desk = Arc::new(Desk::new(looks));
         let addresses = [Address::Scheduler(id), Address::Heartbeats, Address::Cancels];
         let mut ears = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -100,6 +102,7 @@ struct Lease {
 /// Where messages for the owned models are left. A blocking mutex: held for a look-up, never across an await.
 struct Desk {
     inner: Mutex<DeskState>,
+    looks: Looks,
 }
 
 struct DeskState {
@@ -108,8 +111,9 @@ struct DeskState {
 }
 
 impl Desk {
-    fn new(me: NodeId) -> Self {
-        Self { inner: Mutex::new(DeskState { owned: HashMap::new(), peers: Peers::new(me) }) }
+    fn new(looks: Looks) -> Self {
+        let peers = Peers::new(looks.id.clone());
+        Self { inner: Mutex::new(DeskState { owned: HashMap::new(), peers }), looks }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut DeskState) -> T) -> T {
@@ -137,7 +141,7 @@ impl Desk {
         match at {
             Address::Heartbeats => messages(frame).into_iter().for_each(|(heartbeat, _)| self.hear_heartbeat(heartbeat)),
             Address::Cancels => messages(frame).into_iter().for_each(|(cancel, _)| self.hear_cancel(cancel)),
-            _ => messages(frame).into_iter().for_each(|(message, _)| self.hear_worker(message)),
+            _ => messages(frame).into_iter().for_each(|(message, _)| self.hear_mail(message)),
         }
     }
 
@@ -165,7 +169,7 @@ impl Desk {
         }
     }
 
-    fn hear_worker(&self, message: ToScheduler) {
+    fn hear_mail(&self, message: ToScheduler) {
         match message {
             ToScheduler::Accept { worker, model, batch } => self.tell(&model, Event::Accepted { worker, batch }),
             ToScheduler::Refuse { worker, model, batch, reason } => {
@@ -173,6 +177,7 @@ impl Desk {
                 self.tell(&model, Event::Refused { worker, batch });
             }
             ToScheduler::Done { worker, model, batch, items } => self.tell(&model, Event::Done { worker, batch, items }),
+            ToScheduler::Look(asked) => self.looks.answer(asked),
         }
     }
 }
@@ -280,12 +285,15 @@ async fn hand_over(office: &Office, owned: Owned) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Ledger;
+    use shared::broker::memory::MemoryBroker;
     use shared::wire::{FrameWriter, Part};
 
     #[test]
     fn a_message_that_cannot_be_read_takes_no_other_with_it() {
         let (me, other, model) = (NodeId::parse("me").unwrap(), NodeId::parse("other").unwrap(), Token::of_model("m"));
-        let desk = Desk::new(me);
+        let outbox = Outbox::new(MemoryBroker::new());
+        let desk = Desk::new(Looks { id: me, ledger: Ledger::Own(Arc::default()), outbox });
         let mut frame = FrameWriter::new();
         frame.push(&Part::encode(&"from a newer release", Bytes::new()));
         frame.push(&Part::encode(&Heartbeat::Scheduler { id: other, owns: vec![model.clone()] }, Bytes::new()));

@@ -18,6 +18,7 @@ pub use answer::{Decision, Look, Reason, Refusal, Seeded, Settled, Standing, Tur
 pub use terms::{NanoUsd, Quota, Rate};
 
 use crate::domain::RequestId;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// How long a reservation stands without being renewed: several renewals of [`RENEW_EVERY_MS`] may be lost.
@@ -91,7 +92,7 @@ pub enum Outcome {
 }
 
 /// What was used, or may be: tokens and money.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     pub tokens: u64,
     pub nano_usd: u64,
@@ -115,7 +116,7 @@ impl Amount {
 }
 
 /// What the usage log says of one account in the current day and month (UTC).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub day: Amount,
     pub month: Amount,

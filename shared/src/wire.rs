@@ -8,8 +8,8 @@ mod usage;
 pub use envelope::{Claim, Encoding, Envelope, JobRef};
 pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
 pub use messages::{
-    BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, ModelCredit, Passed, RefuseReason, Reply, ReplyHead,
-    Running, ToIngress, ToScheduler, ToWorker, Usage,
+    AskLook, BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, Looked, ModelCredit, Passed, RefuseReason,
+    Reply, ReplyHead, Running, ToIngress, ToScheduler, ToWorker, Usage,
 };
 pub use usage::Call;
 #[cfg(test)]

@@ -169,3 +169,22 @@ async fn a_change_is_made_by_who_may_and_has_seen_what_it_replaces() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_tenants_limits_is_shown_as_the_ledger_has_it() {
+    let mut mill = Mill::cluster(1, 1, 1).admin().quota("{ requests_per_minute: 60, tokens_per_day: 100000 }").start().await;
+    let (admin, base) = (mill.admin(0).await, mill.ingress(0).to_owned());
+    for _ in 0..3 {
+        assert_eq!(call(&base, KEY).await, "");
+    }
+    let live = async || send(&admin, "GET", "/admin/limits/first", KEY_ADMIN, "", &json!({})).await.1["live"].take();
+    until("the calls are settled", SOON, async || live().await[0]["tenant"]["open"] == 0).await;
+    let shown = live().await;
+    let (ledgers, tenant) = (shown.as_array().expect("a list").len(), &shown[0]["tenant"]);
+    assert_eq!((ledgers, &tenant["requests"]["limit"], &tenant["tokens"]), (1, &json!(60), &Value::Null), "{shown}");
+    assert!(tenant["requests"]["remaining"].as_u64().is_some_and(|left| (57..60).contains(&left)), "{shown}");
+    assert!(tenant["settled"]["day"]["tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{shown}");
+    assert_eq!(tenant["reserved"]["tokens"], 0, "{shown}");
+    let (_, unlimited) = send(&admin, "GET", "/admin/limits/second", KEY_ADMIN, "", &json!({})).await;
+    assert_eq!(unlimited["live"], json!([]), "who has no limits is not counted");
+}

@@ -3,7 +3,7 @@
 use shared::domain::RequestId;
 use shared::quota::fallback::SharedLedger;
 use shared::quota::memory::MemoryLedger;
-use shared::quota::{Decision, Reserve, Seed, Seeded, Settle, Settled};
+use shared::quota::{Decision, Look, Reserve, Seed, Seeded, Settle, Settled};
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -43,6 +43,14 @@ impl Ledger {
             Self::Own(ledger) => ledger.renew(tenant, ids),
             Self::Shared(ledger) => ledger.renew(tenant, ids).await,
         };
+    }
+
+    /// The live usage of a tenant and of the keys asked for, and whether it is that of all schedulers together.
+    pub(crate) async fn look(&self, tenant: &str, keys: &[Arc<str>]) -> (Look, bool) {
+        match self {
+            Self::Own(ledger) => (ledger.look(tenant, keys), false),
+            Self::Shared(ledger) => (ledger.look(tenant, keys).await, !ledger.is_away()),
+        }
     }
 
     pub(super) async fn seed(&self, seed: &Seed) -> Seeded {

@@ -156,7 +156,7 @@ pub enum Seeded {
 }
 
 /// An account's live usage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Requests and tokens that the refill has not yet paid back: the bucket's size less what is left of it.
     pub requests: u64,
@@ -170,7 +170,7 @@ pub struct Usage {
 }
 
 /// The live usage of a tenant and of the keys asked for, in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     pub tenant: Usage,
     pub keys: Vec<Usage>,

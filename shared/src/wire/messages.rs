@@ -2,7 +2,7 @@
 
 use crate::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
 use crate::error::Failure;
-use crate::quota::{Refusal, Standing};
+use crate::quota::{Look, Refusal, Standing};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub enum ToScheduler {
     /// Items of a batch have ended and their share of the credit is free again. Deferred ones have their outcome on record.
     #[serde(rename = "done")]
     Done { worker: NodeId, model: Token, batch: BatchId, items: Vec<ItemDone> },
+    /// How does a tenant stand within its limits?
+    #[serde(rename = "look")]
+    Look(AskLook),
 }
 
 /// To an ingress's inbox.
@@ -39,6 +42,28 @@ pub enum ToIngress {
     Refused { id: RequestId, refusal: Refusal },
     #[serde(rename = "held")]
     Held(Held),
+    #[serde(rename = "looked")]
+    Looked(Looked),
+}
+
+/// Asks for the live usage of a tenant and of some of its keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskLook {
+    /// Names the question among those of its ingress.
+    pub ask: u64,
+    pub from: NodeId,
+    pub tenant: Box<str>,
+    pub keys: Vec<Box<str>>,
+}
+
+/// The answer of one scheduler's ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    pub ask: u64,
+    pub from: NodeId,
+    /// The ledger is all schedulers' together: any one's answer is the whole.
+    pub shared: bool,
+    pub look: Look,
 }
 
 /// Broadcast to everybody.
@@ -235,7 +260,7 @@ mod raw {
 mod tests {
     use super::*;
     use crate::error::Code;
-    use crate::quota::{Reason, Whose};
+    use crate::quota::{self, Reason, Totals, Whose};
     use crate::wire::Part;
     use serde::de::DeserializeOwned;
     use std::fmt::Debug;
@@ -272,11 +297,17 @@ mod tests {
             part: 0,
             last: true,
             head: Some(Box::new(ReplyHead::default())),
-            failure: Some(Box::new(Failure::new(Code::Lost, "x").param("p").retry_after_ms(3))),
+            failure: Some(Box::new(Failure {
+                standing: Some(Box::default()),
+                ..Failure::new(Code::Lost, "x").param("p").retry_after_ms(3)
+            })),
             usage: None,
         }));
         let refusal = Refusal { reason: Reason::UsdPerDay, whose: Whose::Key, retry_after_ms: Some(1), standing: Standing::default() };
         round_trips(&ToIngress::Refused { id, refusal });
+        round_trips(&ToScheduler::Look(AskLook { ask: 1, from: node.clone(), tenant: "t".into(), keys: vec!["k".into()] }));
+        let look = Look { tenant: quota::Usage { settled: Some(Totals::default()), ..Default::default() }, keys: vec![Default::default()] };
+        round_trips(&ToIngress::Looked(Looked { ask: 1, from: node.clone(), shared: false, look }));
         let passed = Passed { model: model.clone(), epoch: 1, sequence: 2 };
         round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
         let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true };
