@@ -1,14 +1,18 @@
 //! The command line: what may be asked of the executable, and which file answers.
 
 mod admin;
+mod api;
 mod audit;
+mod batch;
 mod broker;
 mod check;
 mod client;
+mod embed;
 mod healthcheck;
 mod ingress;
 mod keys;
 pub(crate) mod out;
+mod progress;
 mod sandbox;
 mod scheduler;
 mod setup;
@@ -45,6 +49,10 @@ pub(crate) enum Command {
     Check(check::Args),
     /// Issue, list, rotate and block keys.
     Keys(keys::Args),
+    /// Submit a file of requests as a batch, watch it, and fetch its results.
+    Batch(batch::Args),
+    /// Embed a column of a JSONL, CSV or Parquet file.
+    Embed(embed::Args),
     /// Print who changed what, and who called which model when.
     Audit(audit::Args),
     /// Serve the sandbox backend over HTTP: deterministic answers with a latency and fault model.
@@ -73,7 +81,8 @@ pub(crate) struct RoleArgs {
     metrics: Option<SocketAddr>,
 }
 
-/// Runs a command to its end. 0: fine; 1: it failed while running; 2: it was asked for something that cannot be.
+/// Runs a command to its end. 0: fine; 1: it failed while running; 2: it was asked for something that cannot be; 3: it is
+/// done, but not for all of what it was for.
 pub(crate) async fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Up(args) => Box::pin(up::run(args)).await,
@@ -83,6 +92,8 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => Box::pin(keys::run(args)).await,
         Command::Audit(args) => Box::pin(audit::run(args)).await,
+        Command::Batch(args) => Box::pin(batch::run(args)).await,
+        Command::Embed(args) => Box::pin(embed::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Healthcheck(args) => Box::pin(healthcheck::run(&args)).await,
     };

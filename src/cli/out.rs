@@ -9,6 +9,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
+/// Says something beside what was asked for, on standard error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}"); // Nobody reads: it was only a note.
+}
+
 /// Why a command ended badly.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
@@ -18,6 +23,9 @@ pub(crate) enum Failed {
     /// It was fine to ask, and it did not work out.
     #[error("{0}")]
     Broken(String),
+    /// It worked out, but not for all that it was for.
+    #[error("{0}")]
+    Partial(String),
 }
 
 impl Failed {
@@ -29,12 +37,20 @@ impl Failed {
         Self::Broken(why.to_string())
     }
 
+    pub(crate) fn partial(why: impl std::fmt::Display) -> Self {
+        Self::Partial(why.to_string())
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Refused(why) => refuse(why),
             Self::Broken(why) => {
                 complain(why);
                 ExitCode::FAILURE
+            }
+            Self::Partial(why) => {
+                complain(why);
+                ExitCode::from(3)
             }
         }
     }

@@ -7,6 +7,7 @@ mod comparison;
 mod compose;
 mod deferred;
 mod drain;
+mod embed;
 mod embed_many;
 mod fairness;
 mod faults;

@@ -19,6 +19,7 @@ mod response;
 mod sse;
 mod stream;
 
+pub use embeddings::read as read_embeddings;
 pub use stream::{Event, EventStream};
 
 use crate::sandbox::Sandbox;

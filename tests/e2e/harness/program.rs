@@ -15,7 +15,9 @@ pub(crate) fn scratch() -> PathBuf {
 pub(crate) fn tidemill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     // What the developer's shell says must not steer a test.
-    command.env_remove("TIDEMILL_NATS_URL").env_remove("TIDEMILL_DEV_KEY").env_remove("TIDEMILL_LOG");
+    for variable in ["TIDEMILL_NATS_URL", "TIDEMILL_DEV_KEY", "TIDEMILL_LOG", "TIDEMILL_URL", "TIDEMILL_API_KEY"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -76,6 +78,11 @@ impl Program {
 
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.exited().is_some()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill();
     }
 
     /// Waits for its end; one that takes longer is killed and has no code.

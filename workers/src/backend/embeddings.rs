@@ -32,7 +32,7 @@ struct Vector(Vec<f32>);
 /// # Errors
 /// Unreadable, an `error` in the body, another count than `count`, an index that is missing or there twice, lengths that
 /// differ, no numbers, numbers that are not finite.
-pub(crate) fn read(json: &[u8], count: u32) -> Result<Embedded, BackendError> {
+pub fn read(json: &[u8], count: u32) -> Result<Embedded, BackendError> {
     let body: Body<'_> = serde_json::from_slice(json).map_err(|e| answer::malformed_json(&e))?;
     match body {
         Body { error: Some(_), .. } => Err(answer::failed(json)),
