@@ -1,5 +1,6 @@
 //! core: the configuration, checked: what the roles are given. The shape of the file is in `config/file.rs`.
 
+mod events;
 mod file;
 mod identity;
 mod issuer;
@@ -8,7 +9,9 @@ mod price;
 mod redis;
 mod secret;
 mod tls;
+mod webhooks;
 
+pub use events::EventKind;
 pub use file::{ConfigError, parse};
 pub use identity::{PepperConfig, Tenant, TenantKey};
 pub use issuer::{ClaimNames, Issuer, JwksAt, Naming, SignatureAlgorithm};
@@ -17,6 +20,7 @@ pub use price::Price;
 pub use redis::Redis;
 pub use secret::Secret;
 pub use tls::{ClientAuth, ClientTls, ServerTls};
+pub use webhooks::{SigningSecret, Webhook, WebhookPolicy, shown};
 
 use crate::broker::limits::Limits as BrokerLimits;
 use crate::domain::{ModelKind, Token};
@@ -42,6 +46,8 @@ pub struct Config {
     pub models: Vec<Model>,
     pub roles: Vec<Role>,
     pub tenants: Vec<Tenant>,
+    /// Where the tenants' webhooks may lead.
+    pub webhooks: WebhookPolicy,
     /// `None`: no keys are issued, and none that were are accepted.
     pub peppers: Option<PepperConfig>,
     /// Whose tokens are accepted beside keys.

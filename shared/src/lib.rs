@@ -9,6 +9,7 @@ pub mod domain;
 pub mod entropy;
 pub mod error;
 pub mod gather;
+pub mod global;
 pub mod hear;
 pub mod identity;
 pub mod jobs;

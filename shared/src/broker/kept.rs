@@ -21,10 +21,12 @@ pub enum Bucket {
     Batches,
     /// As `Jobs`: what is known of each uploaded or written file.
     Files,
+    /// As `Jobs`: webhooks that are still to be delivered; keys are `<tenant's token>.<event>.<target>`.
+    Hooks,
 }
 
 impl Bucket {
-    pub const ALL: [Self; 5] = [Self::Leases, Self::Identity, Self::Jobs, Self::Batches, Self::Files];
+    pub const ALL: [Self; 6] = [Self::Leases, Self::Identity, Self::Jobs, Self::Batches, Self::Files, Self::Hooks];
 
     pub(super) const fn index(self) -> usize {
         self as usize
@@ -33,14 +35,14 @@ impl Bucket {
     /// Whether nothing stays of a deleted record, so that records may come and go for years: who follows the bucket may
     /// not hear of a deletion.
     pub(super) const fn forgets(self) -> bool {
-        matches!(self, Self::Jobs | Self::Batches | Self::Files)
+        matches!(self, Self::Jobs | Self::Batches | Self::Files | Self::Hooks)
     }
 
     /// How long a record lives after its last write; for ever where there is none.
     pub(super) const fn ttl(self) -> Option<Duration> {
         match self {
             Self::Leases => Some(LEASE_TTL),
-            Self::Identity | Self::Jobs | Self::Batches | Self::Files => None,
+            Self::Identity | Self::Jobs | Self::Batches | Self::Files | Self::Hooks => None,
         }
     }
 }

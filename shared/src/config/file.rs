@@ -6,8 +6,9 @@ mod issuers;
 mod models;
 mod tenants;
 mod tls;
+mod webhooks;
 
-use super::{Admin, ClientTls, Config, Jobs, Limits, Nats, Redis, ServerTls, StreamBytes};
+use super::{Admin, ClientTls, Config, Jobs, Limits, Nats, Redis, ServerTls, StreamBytes, WebhookPolicy};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
@@ -43,6 +44,8 @@ struct FileRoot {
     roles: Vec<Spanned<Role>>,
     #[serde(default)]
     tenants: Vec<FileTenant>,
+    #[serde(default)]
+    webhooks: WebhookPolicy,
     peppers: Option<Spanned<FilePeppers>>,
     #[serde(default)]
     issuers: Vec<FileIssuer>,
@@ -105,12 +108,12 @@ impl Reader<'_> {
         let jobs = self.jobs(root.jobs)?;
         let models = self.models(root.models, &mut warnings)?;
         let roles = self.roles(root.roles)?;
-        let tenants = self.tenants(root.tenants, &roles, &mut warnings)?;
+        let tenants = self.tenants(root.tenants, &roles, &root.webhooks, &mut warnings)?;
         let peppers = self.peppers(root.peppers)?;
         let issuers = self.issuers(root.issuers)?;
         let listen = root.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        let admin = root.admin;
-        Ok(Config { listen, tls, admin, nats, redis, limits, jobs, models, roles, tenants, peppers, issuers, warnings })
+        let (admin, webhooks) = (root.admin, root.webhooks);
+        Ok(Config { listen, tls, admin, nats, redis, limits, jobs, models, roles, tenants, webhooks, peppers, issuers, warnings })
     }
 
     fn nats(&self, file: Spanned<FileNats>) -> Result<Nats, ConfigError> {

@@ -1,6 +1,6 @@
 //! core: who may call, as the file says it. What is made of it is in `identity/`.
 
-use super::Secret;
+use super::{Secret, Webhook};
 use crate::identity::{Scope, TenantRecord};
 use crate::quota::Quota;
 use serde::Serialize;
@@ -16,13 +16,16 @@ pub struct Tenant {
     #[serde(rename = "limits")]
     pub quota: Quota,
     pub keys: Vec<TenantKey>,
+    /// Who is told when this tenant's deferred work has ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Tenant {
     /// One that has this key and is limited in nothing.
     pub fn unlimited(name: &str, key: Secret) -> Self {
         let key = TenantKey { name: "1".to_owned(), secret: key, scope: Scope::default(), quota: Quota::default(), expires_at: None };
-        Self { name: name.to_owned(), role: None, weight: 1, quota: Quota::default(), keys: vec![key] }
+        Self { name: name.to_owned(), role: None, weight: 1, quota: Quota::default(), keys: vec![key], webhooks: Vec::new() }
     }
 
     /// What it is apart from its keys.

@@ -50,6 +50,7 @@ impl StreamId {
             Self::Bucket(Bucket::Jobs) => "KV_tidemill_jobs",
             Self::Bucket(Bucket::Batches) => "KV_tidemill_batches",
             Self::Bucket(Bucket::Files) => "KV_tidemill_files",
+            Self::Bucket(Bucket::Hooks) => "KV_tidemill_hooks",
             Self::Journal(Journal::Usage) => "tidemill_usage",
             Self::Journal(Journal::Audit) => "tidemill_audit",
             Self::Journal(Journal::Results) => "tidemill_results",
@@ -70,6 +71,7 @@ impl StreamId {
             Self::Bucket(Bucket::Jobs) => "$KV.tidemill_jobs.",
             Self::Bucket(Bucket::Batches) => "$KV.tidemill_batches.",
             Self::Bucket(Bucket::Files) => "$KV.tidemill_files.",
+            Self::Bucket(Bucket::Hooks) => "$KV.tidemill_hooks.",
             Self::Journal(Journal::Usage) => "u.",
             Self::Journal(Journal::Audit) => "a.",
             Self::Journal(Journal::Results) => "r.",
@@ -148,7 +150,7 @@ const fn bucket_bytes_max(bucket: Bucket) -> usize {
         Bucket::Leases => 16 * MIB,
         Bucket::Identity => 512 * MIB,
         Bucket::Jobs => 1024 * MIB,
-        Bucket::Batches | Bucket::Files => 128 * MIB,
+        Bucket::Batches | Bucket::Files | Bucket::Hooks => 128 * MIB,
     }
 }
 

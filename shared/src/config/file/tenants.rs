@@ -1,7 +1,8 @@
 //! edge: the file's `tenants` with their keys, and their conversion.
 
+use super::webhooks::FileWebhook;
 use super::{Reader, literal_key};
-use crate::config::{ConfigError, Secret, Tenant, TenantKey};
+use crate::config::{ConfigError, Secret, Tenant, TenantKey, WebhookPolicy};
 use crate::domain::{Lane, Operation};
 use crate::identity::{Allowed, DEFAULT_ROLE, Pattern, Role, Scope, check_limits, check_name};
 use crate::quota::Quota;
@@ -26,6 +27,8 @@ pub(super) struct FileTenant {
     limits: Quota,
     #[serde(default)]
     keys: Vec<Spanned<FileKey>>,
+    #[serde(default)]
+    webhooks: Vec<Spanned<FileWebhook>>,
 }
 
 /// A reference alone, or one with what it is for.
@@ -52,7 +55,13 @@ const fn one() -> u32 {
 }
 
 impl Reader<'_> {
-    pub(super) fn tenants(&self, files: Vec<FileTenant>, roles: &[Role], warnings: &mut Vec<String>) -> Result<Vec<Tenant>, ConfigError> {
+    pub(super) fn tenants(
+        &self,
+        files: Vec<FileTenant>,
+        roles: &[Role],
+        policy: &WebhookPolicy,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Tenant>, ConfigError> {
         let mut names = HashSet::new();
         let mut secrets = HashSet::new();
         let mut tenants = Vec::with_capacity(files.len());
@@ -65,7 +74,8 @@ impl Reader<'_> {
                 return Err(self.at(&file.name, format!("tenants: more than {TENANTS_MAX}")));
             }
             let keys = self.keys(&name, file.keys, &mut secrets, warnings)?;
-            let tenant = Tenant { name, role: file.role, weight: file.weight, quota: file.limits, keys };
+            let webhooks = self.webhooks(&name, file.webhooks, policy, warnings)?;
+            let tenant = Tenant { name, role: file.role, weight: file.weight, quota: file.limits, keys, webhooks };
             tenant.record().check().map_err(|why| self.at(&file.name, format!("tenants[] `{}`: {why}", tenant.name)))?;
             warnings.extend(absent_role(&tenant, roles));
             tenants.push(tenant);
