@@ -13,6 +13,7 @@ mod named;
 mod rotation;
 mod standing;
 mod view;
+mod webhooks;
 
 use crate::exchange::{Arrival, Exchange};
 use crate::gate::Gate;
@@ -60,6 +61,8 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
         .route("/admin/limits/{tenant}", get(limits::of_tenant))
         .route("/admin/audit", get(journals::changes))
         .route("/admin/usage", get(journals::calls))
+        .route("/admin/webhooks", get(webhooks::list))
+        .route("/admin/webhooks/{event}/redeliver", post(webhooks::redeliver))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(inside)

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::refusals::Account;
 use crate::road::Road;
+use crate::webhooks::Webhooks;
 use arc_swap::Guard;
 use prometheus::Registry;
 use shared::broker::Broker;
@@ -35,6 +36,8 @@ pub(crate) struct Gate {
     pub(crate) road: Arc<Road>,
     /// Who waits here for jobs.
     pub(crate) watch: Arc<Watch>,
+    /// Who is told when deferred work has ended.
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Registry,

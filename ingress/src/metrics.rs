@@ -87,6 +87,22 @@ impl TlsMetrics {
     }
 }
 
+/// What becomes of webhooks.
+pub(crate) struct WebhookMetrics {
+    ended: IntCounterVec,
+}
+
+impl WebhookMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, Error> {
+        let ended = Opts::new("tidemill_webhooks_total", "Tries by outcome: `delivered`, `failed`, `given_up`, or `lost` to a full store");
+        Ok(Self { ended: registered(registry, IntCounterVec::new(ended, &["outcome"])?)? })
+    }
+
+    pub(crate) fn ended(&self, outcome: &'static str) {
+        self.ended.with_label_values(&[outcome]).inc();
+    }
+}
+
 fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)

@@ -12,6 +12,7 @@ use crate::peers::Peers;
 use crate::road::{Queue, Road};
 use crate::server::Server;
 use crate::tls::Tls;
+use crate::webhooks::Webhooks;
 use crate::{admin, publisher, pulse, routes};
 use axum::Router;
 use bytes::Bytes;
@@ -59,6 +60,7 @@ pub struct Ingress {
     _publishers: Vec<Guarded>,
     _renewal: Option<Guarded>,
     _keepers: [Guarded; 3],
+    _webhooks: Guarded,
 }
 
 impl Ingress {
@@ -96,8 +98,9 @@ impl Ingress {
         let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();
         let pulse = task::spawn_guarded("pulse", pulse::run(Arc::clone(&road), outbox.clone()));
 
+        let (webhooks, deliveries) = Webhooks::start(&config, Arc::clone(&broker), road.id.clone(), registry).await?;
         let auth = Auth::new(directory, tokens(&config)?);
-        let gate = Arc::new(gate(config, auth, road, peers, metrics, registry, require_worker));
+        let gate = Arc::new(gate(config, auth, road, peers, webhooks, registry, require_worker));
         let admin = match &gate.config.admin {
             Some(admin) => Some(bind(admin.listen, &gate, tls.clone(), admin::router(Arc::clone(&gate))).await?),
             None => None,
@@ -108,7 +111,18 @@ impl Ingress {
             task::spawn_guarded("sweeper", sweeper::run(Arc::clone(&gate))),
             task::spawn_guarded("steward", steward::run(Arc::clone(&gate))),
         ];
-        Ok(Self { gate, server, admin, outbox, pulse, _ears: ears, _publishers: publishers, _renewal: renewal, _keepers: keepers })
+        Ok(Self {
+            gate,
+            server,
+            admin,
+            outbox,
+            pulse,
+            _ears: ears,
+            _publishers: publishers,
+            _renewal: renewal,
+            _keepers: keepers,
+            _webhooks: deliveries,
+        })
     }
 
     /// Where the administration listens, if it does.
@@ -123,7 +137,7 @@ impl Ingress {
 
     /// Takes no new work, lets running work finish within `limits.drain_timeout_ms`, ends the connections, says goodbye.
     pub async fn drain(self) {
-        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _keepers } = self;
+        let Self { gate, server, admin, outbox, pulse, _ears, _publishers, _renewal, _keepers, _webhooks } = self;
         gate.admission.close();
         let patience = Duration::from_millis(gate.config.limits.drain_timeout_ms);
         if tokio::time::timeout(patience, gate.admission.idle()).await.is_err() {
@@ -166,10 +180,11 @@ fn gate(
     auth: Auth,
     road: Arc<Road>,
     peers: Arc<Peers>,
-    metrics: Arc<Metrics>,
+    webhooks: Arc<Webhooks>,
     registry: &Registry,
     require_worker: bool,
 ) -> Gate {
+    let metrics = Arc::clone(&road.metrics);
     Gate {
         auth,
         models: config.models.iter().enumerate().map(|(index, model)| (model.name.as_str().into(), index)).collect(),
@@ -177,6 +192,7 @@ fn gate(
         bodies: Bodies::new(config.limits.bodies_bytes_max, metrics.body_bytes.clone()),
         road,
         watch: Arc::default(),
+        webhooks,
         peers,
         metrics,
         registry: registry.clone(),

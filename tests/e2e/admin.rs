@@ -188,3 +188,15 @@ async fn what_is_left_of_a_tenants_limits_is_shown_as_the_ledger_has_it() {
     let (_, unlimited) = send(&admin, "GET", "/admin/limits/second", KEY_ADMIN, "", &json!({})).await;
     assert_eq!(unlimited["live"], json!([]), "who has no limits is not counted");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_are_looked_at_and_driven_by_who_may() {
+    let mut mill = Mill::up().admin().start().await;
+    let admin = mill.admin(0).await;
+    let ask = async |method, path, key| send(&admin, method, path, key, "", &json!({})).await;
+    assert_eq!(ask("GET", "/admin/webhooks", KEY_ADMIN).await, (200, json!({ "data": [] })));
+    assert_eq!(ask("GET", "/admin/webhooks?tennant=first", KEY_ADMIN).await.0, 400);
+    let (status, refused) = ask("POST", "/admin/webhooks/evt_none/redeliver", KEY_ADMIN).await;
+    assert_eq!((status, &refused["error"]["code"]), (404, &json!("not_found")));
+    assert_eq!(ask("GET", "/admin/webhooks", KEY).await.0, 403);
+}

@@ -19,3 +19,4 @@ mod night;
 mod quickstart;
 mod sdk;
 mod tls;
+mod webhooks;

@@ -1,0 +1,69 @@
+//! edge: webhooks that wait or were given up, and having one delivered again.
+
+use super::change::unavailable;
+use super::{Answered, Office};
+use crate::query::Query;
+use crate::webhooks::Delivery;
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde_json::{Value, json};
+use shared::config::shown;
+use shared::error::{Code, Failure};
+use std::sync::Arc;
+use url::Url;
+
+/// `GET /admin/webhooks`: of one tenant or of all.
+pub(super) async fn list(State(office): State<Arc<Office>>, request: Request) -> Answered {
+    let query = Query::read(&request.into_parts().0, &["tenant", "limit"])?;
+    let deliveries = office.gate.webhooks.list(query.text("tenant"), query.limit()?).await.map_err(|error| unavailable(&error))?;
+    let data: Vec<Value> = deliveries.iter().map(show).collect();
+    Ok(Json(json!({ "data": data })).into_response())
+}
+
+/// `POST /admin/webhooks/{event}/redeliver`
+pub(super) async fn redeliver(State(office): State<Arc<Office>>, Path(event): Path<String>) -> Answered {
+    let renewed = office.gate.webhooks.redeliver(&event).await.map_err(|error| unavailable(&error))?;
+    if renewed == 0 {
+        let what = "No webhook of this event waits or was given up: GET /admin/webhooks lists those that are";
+        return Err(Failure::new(Code::NotFound, what).into());
+    }
+    Ok((StatusCode::ACCEPTED, Json(json!({ "event": event, "deliveries": renewed }))).into_response())
+}
+
+fn show(delivery: &Delivery) -> Value {
+    let url = Url::parse(&delivery.url).map(|url| shown(&url)).unwrap_or_default();
+    let state = if delivery.given_up_ms.is_some() { "given_up" } else { "pending" };
+    json!({
+        "event": delivery.event, "type": delivery.kind, "tenant": delivery.tenant, "url": url, "state": state,
+        "attempts": delivery.attempts, "since_ms": delivery.since_ms, "next_ms": delivery.next_ms,
+        "given_up_ms": delivery.given_up_ms, "last": delivery.last,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_shown_without_what_may_be_secret_of_its_target() {
+        let delivery = Delivery {
+            tenant: "t".into(),
+            event: "evt_1".into(),
+            kind: "job.failed".into(),
+            url: "https://h.example/canary?canary".into(),
+            body: "{}".into(),
+            since_ms: 1,
+            attempts: 2,
+            next_ms: 3,
+            taken_until_ms: 0,
+            by: "ingress".into(),
+            last: Some("the target answered 500".into()),
+            given_up_ms: None,
+        };
+        let shown = show(&delivery);
+        assert_eq!((&shown["url"], &shown["state"]), (&json!("https://h.example"), &json!("pending")));
+        assert_eq!(show(&Delivery { given_up_ms: Some(4), ..delivery })["state"], "given_up");
+    }
+}
