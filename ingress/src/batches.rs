@@ -131,6 +131,7 @@ async fn accept(gate: &Gate, caller: &Caller, wanted: Creation) -> Result<Batch,
         open: Vec::new(),
         output: None,
         errors: None,
+        notified: false,
         input_tokens: 0,
         output_tokens: 0,
     })

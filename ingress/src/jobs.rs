@@ -2,6 +2,7 @@
 //! to, or cancelled.
 
 mod events;
+pub(crate) mod notify;
 mod object;
 mod submit;
 pub(crate) mod sweeper;

@@ -71,6 +71,11 @@ impl Webhooks {
         Ok((webhooks, task))
     }
 
+    /// Whether a tenant wants to be told of anything.
+    pub(crate) fn concern(&self, tenant: &str) -> bool {
+        self.targets.contains_key(tenant)
+    }
+
     /// Has a tenant told of an event. Announcing the same event again changes nothing while it is being delivered.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use super::publish::{self, Batched};
 use super::request_line::RequestLine;
 use super::segment::{Row, Segment, row_id};
 use crate::gate::Gate;
+use crate::jobs::notify;
 use bytes::Bytes;
 use shared::broker::{BrokerError, Feed, Follower, Journal, Since, Topic};
 use shared::clock::{self, Time};
@@ -301,6 +302,7 @@ impl Driver {
         (self.batch.state, self.batch.ended_ms) = (state, Some(now_ms));
         self.record().await?;
         output::show(self.gate.broker(), &self.batch).await?;
+        notify::of_batch(&self.gate, &self.batch).await?;
         let whole = Topic::from(self.batch.id.clone());
         if let Err(error) = self.gate.broker().erase(Journal::Results, &whole).await {
             tracing::debug!(%error, "the results of a batch were left to age away");

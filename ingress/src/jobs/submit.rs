@@ -117,6 +117,7 @@ pub(crate) async fn submit(
         winner: None,
         failure: None,
         usage: None,
+        notified: false,
         redrive_of: None,
     };
     let envelope = Envelope {

@@ -3,6 +3,7 @@
 //! A record is the truth: a job that its lane no longer holds and that has no outcome is put into the lane again, one whose
 //! outcome did not reach the record is ended, one whose deadline has passed is expired.
 
+use super::notify;
 use super::submit::{request_id, subject};
 use crate::files;
 use crate::gate::Gate;
@@ -88,7 +89,7 @@ async fn jobs_round(gate: &Gate) -> Result<(), StoreError> {
         let now_ms = clock::unix_ms();
         match job.ended_ms {
             Some(ended_ms) if ended_ms.saturating_add(keep_ms) <= now_ms => forget(gate.broker(), &job).await?,
-            Some(_) => {}
+            Some(_) => notify::of_job(gate, &job).await?,
             None if job.deadline_ms.saturating_add(GRACE_MS) <= now_ms => expire(gate, &job).await,
             None if job.created_ms.saturating_add(SETTLED_MS) <= now_ms => look_after(gate, &job).await?,
             None => {}
@@ -101,6 +102,7 @@ async fn batches_round(gate: &Gate) -> Result<(), StoreError> {
     let keep_ms = gate.config.jobs.keep_batches_s.saturating_mul(1_000);
     let mut walk = Walk::<Batch>::begin(gate.broker()).await?;
     while let Some(batch) = walk.next().await? {
+        notify::of_batch(gate, &batch).await?;
         if batch.ended_ms.is_none_or(|at| at.saturating_add(keep_ms) > clock::unix_ms()) {
             continue;
         }

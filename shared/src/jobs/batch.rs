@@ -96,6 +96,9 @@ pub struct Batch {
     pub output: Option<Written>,
     #[serde(default)]
     pub errors: Option<Written>,
+    /// Its tenant has been told of its end, where they want to be.
+    #[serde(default)]
+    pub notified: bool,
     /// Tokens used by its lines.
     #[serde(default)]
     pub input_tokens: u64,

@@ -79,6 +79,9 @@ pub struct Job {
     pub failure: Option<Box<Failure>>,
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Its tenant has been told of its end, where they want to be.
+    #[serde(default)]
+    pub notified: bool,
     /// The job that this one repeats, by an operator's order.
     #[serde(default)]
     pub redrive_of: Option<Token>,
@@ -174,6 +177,7 @@ pub(crate) fn sample(id: &str) -> Job {
         winner: None,
         failure: None,
         usage: None,
+        notified: false,
         redrive_of: None,
     }
 }
