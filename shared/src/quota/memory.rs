@@ -137,3 +137,42 @@ impl State {
         self.sweep_after = now + SWEEP_EVERY_MS;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy;
+    use crate::quota::suite::TestClock;
+    use crate::quota::{Outcome, Quota, Quotas};
+    use std::ops::Range;
+
+    fn ask(tenant: usize) -> Reserve {
+        let quota = Quota { requests_per_minute: Some(60_000), ..Quota::default() };
+        let quotas = Quotas { tenant: Arc::new(quota), key: None };
+        Reserve { id: entropy::request_id(), tenant: tenant.to_string().into(), key: None, quotas, tokens: 1, nano_usd: 0 }
+    }
+
+    /// A request of each tenant, begun and ended.
+    fn pass(ledger: &MemoryLedger, tenants: Range<usize>) {
+        for asked in tenants.map(ask) {
+            assert!(matches!(ledger.reserve(&asked), Decision::Granted(_)));
+            let outcome = Outcome::Used { tokens: 1, nano_usd: 0 };
+            ledger.settle(&Settle { id: asked.id, tenant: asked.tenant, key: None, outcome });
+        }
+    }
+
+    #[test]
+    fn accounts_that_say_nothing_are_forgotten_once_they_are_many() {
+        let clock = TestClock::default();
+        let ledger = MemoryLedger::with_clock(clock.unix());
+        let open = ask(0);
+        ledger.reserve(&open);
+        pass(&ledger, 1..2 * SWEEP_MIN);
+        assert_eq!(ledger.lock().accounts, 2 * SWEEP_MIN, "no bucket has filled again");
+        clock.advance(SWEEP_EVERY_MS);
+        pass(&ledger, 2 * SWEEP_MIN..2 * SWEEP_MIN + 1);
+        let accounts = ledger.lock().accounts;
+        assert_eq!(accounts, 2, "the one that holds a reservation, and the new one");
+        assert_eq!(ledger.look(&open.tenant, &[]).tenant.open, 1);
+    }
+}
