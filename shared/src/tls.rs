@@ -27,6 +27,9 @@ pub enum TlsError {
     Unfit { path: PathBuf, what: String },
     #[error("server_name: `{0}` is no host name or address")]
     ServerName(String),
+    /// Whoever is to use them says why not.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl TlsError {

@@ -59,11 +59,15 @@ pub(crate) fn start_logs(config: &Config) {
     }
 }
 
-/// Takes the Redis that an argument names in place of the file's.
+/// Takes the address that an argument names in place of the file's.
 pub(crate) fn use_redis(config: &mut Config, argument: Option<&str>) -> Result<(), Failed> {
-    if let Some(url) = argument {
-        config.redis = Some(Redis::at(url).map_err(|error| Failed::refused(format!("--redis: {error}")))?);
-    }
+    let Some(url) = argument else { return Ok(()) };
+    let redis = match config.redis.take() {
+        Some(redis) => Redis { url: url.to_owned(), ..redis },
+        None => Redis::at(url),
+    };
+    redis.check().map_err(|error| Failed::refused(format!("--redis: {error}")))?;
+    config.redis = Some(redis);
     Ok(())
 }
 
@@ -76,13 +80,18 @@ pub(crate) async fn directory(config: &Config, broker: &Arc<dyn Broker>) -> Resu
 /// Who has which limits, and where they are counted.
 pub(crate) async fn treasury(config: &Config, directory: &LiveDirectory) -> Treasury {
     let ledger = match &config.redis {
-        Some(redis) => {
-            let ledger = RedisLedger::open(&redis.url, redis.timeout()).expect("the configuration was checked");
-            Ledger::Shared(Arc::new(SharedLedger::start(ledger).await))
-        }
+        Some(redis) => Ledger::Shared(Arc::new(shared_ledger(redis).await?)),
         None => Ledger::Own(Arc::default()),
     };
     Treasury { directory: directory.place(), ledger }
+}
+
+async fn shared_ledger(redis: &Redis) -> Result<SharedLedger, Failed> {
+    let mut ledger = RedisLedger::open(&redis.url, redis.timeout()).expect("the configuration was checked");
+    if let Some(files) = &redis.tls {
+        ledger = ledger.secured(files).map_err(|error| Failed::refused(format!("redis.tls: {error}")))?;
+    }
+    Ok(SharedLedger::start(ledger, redis.grace()).await)
 }
 
 /// Several schedulers without a Redis count apart: a tenant gets its limits from each.

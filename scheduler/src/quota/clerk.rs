@@ -87,50 +87,36 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         }
     }
 
-    /// Neighbours of one kind go to the ledger together; kinds keep their order.
+    /// What has ended goes to the ledger with what is asked, and first. Nothing is turned round by that: a request is
+    /// settled after its verdict has come, which is another round.
     async fn work(&mut self, round: impl Iterator<Item = Order>) {
-        let (mut asked, mut ended) = (Vec::new(), Vec::new());
+        let (mut ended, mut asked) = (Vec::new(), Vec::new());
         for order in round {
             match order {
-                Order::Reserve(reserve) => {
-                    self.settle(&mut ended).await;
-                    asked.push(reserve);
-                }
-                Order::Settle(settle) => {
-                    self.reserve(&mut asked).await;
-                    ended.push(settle);
-                }
+                Order::Reserve(reserve) => asked.push(reserve),
+                Order::Settle(settle) => ended.push(settle),
                 Order::Renew(tenant, ids) => self.ledger.renew(&tenant, &ids).await,
                 Order::Ring(ring) => {
-                    self.reserve(&mut asked).await;
-                    self.settle(&mut ended).await;
+                    self.turn(&mut ended, &mut asked).await;
                     let _ = ring.send(()); // Whoever waited may have given up.
                 }
             }
         }
-        self.reserve(&mut asked).await;
-        self.settle(&mut ended).await;
+        self.turn(&mut ended, &mut asked).await;
     }
 
-    async fn reserve(&mut self, asked: &mut Vec<Reserve>) {
-        if asked.is_empty() {
+    async fn turn(&mut self, ended: &mut Vec<Settle>, asked: &mut Vec<Reserve>) {
+        if ended.is_empty() && asked.is_empty() {
             return;
         }
-        let decisions = self.ledger.reserve(asked).await;
-        for (asked, decision) in asked.drain(..).zip(decisions) {
+        let turn = self.ledger.turn(ended, asked).await;
+        turn.settled.into_iter().for_each(|settled| self.metrics.settled(settled));
+        for (asked, decision) in asked.drain(..).zip(turn.decisions) {
             match decision {
                 Decision::Unseeded => self.park(asked),
                 decision => (self.tell)(Verdict::of(&asked, decision)),
             }
         }
-    }
-
-    async fn settle(&mut self, ended: &mut Vec<Settle>) {
-        if ended.is_empty() {
-            return;
-        }
-        let settled = self.ledger.settle(ended).await;
-        settled.into_iter().for_each(|settled| self.metrics.settled(settled));
         ended.clear();
     }
 
@@ -153,7 +139,7 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         if !seeded {
             return waited.iter().for_each(|asked| (self.tell)(Verdict::of(asked, Decision::Unseeded)));
         }
-        let decisions = self.ledger.reserve(&waited).await;
+        let decisions = self.ledger.turn(&[], &waited).await.decisions;
         waited.iter().zip(decisions).for_each(|(asked, decision)| (self.tell)(Verdict::of(asked, decision)));
     }
 }

@@ -3,7 +3,7 @@
 use shared::domain::RequestId;
 use shared::quota::fallback::SharedLedger;
 use shared::quota::memory::MemoryLedger;
-use shared::quota::{Decision, Look, Reserve, Seed, Seeded, Settle, Settled};
+use shared::quota::{Look, Reserve, Seed, Seeded, Settle, Turn};
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -23,18 +23,14 @@ impl Ledger {
         }
     }
 
-    /// Decides in the order asked.
-    pub(super) async fn reserve(&self, asked: &[Reserve]) -> Vec<Decision> {
+    /// Settles, then reserves, each in the order told.
+    pub(super) async fn turn(&self, ended: &[Settle], asked: &[Reserve]) -> Turn {
         match self {
-            Self::Own(ledger) => asked.iter().map(|asked| ledger.reserve(asked)).collect(),
-            Self::Shared(ledger) => ledger.reserve(asked).await,
-        }
-    }
-
-    pub(super) async fn settle(&self, ended: &[Settle]) -> Vec<Settled> {
-        match self {
-            Self::Own(ledger) => ended.iter().map(|ended| ledger.settle(ended)).collect(),
-            Self::Shared(ledger) => ledger.settle(ended).await,
+            Self::Own(ledger) => Turn {
+                settled: ended.iter().map(|ended| ledger.settle(ended)).collect(),
+                decisions: asked.iter().map(|asked| ledger.reserve(asked)).collect(),
+            },
+            Self::Shared(ledger) => ledger.turn(ended, asked).await,
         }
     }
 

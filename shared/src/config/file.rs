@@ -4,15 +4,17 @@ mod batching;
 mod identity;
 mod issuers;
 mod models;
+mod redis;
 mod tenants;
 mod tls;
 mod webhooks;
 
-use super::{Admin, ClientTls, Config, Jobs, Limits, Nats, Redis, ServerTls, StreamBytes, WebhookPolicy};
+use super::{Admin, ClientTls, Config, Jobs, Limits, Nats, ServerTls, StreamBytes, WebhookPolicy};
 use crate::identity::{Role, check_name};
 use identity::FilePeppers;
 use issuers::FileIssuer;
 use models::FileModel;
+use redis::FileRedis;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,7 +36,7 @@ struct FileRoot {
     tls: Option<Spanned<ServerTls>>,
     admin: Option<Admin>,
     nats: Option<Spanned<FileNats>>,
-    redis: Option<Spanned<Redis>>,
+    redis: Option<Spanned<FileRedis>>,
     #[serde(default)]
     limits: Limits,
     jobs: Option<Spanned<Jobs>>,
@@ -103,7 +105,7 @@ impl Reader<'_> {
         let mut warnings = Vec::new();
         let tls = self.server_tls(root.tls)?;
         let nats = root.nats.map(|nats| self.nats(nats)).transpose()?;
-        let redis = self.redis(root.redis)?;
+        let redis = root.redis.map(|redis| self.redis(&redis)).transpose()?;
         let limits = self.limits(root.limits)?;
         let jobs = self.jobs(root.jobs)?;
         let models = self.models(root.models, &mut warnings)?;
@@ -124,12 +126,6 @@ impl Reader<'_> {
         file.value.max_bytes.check().map_err(|what| self.at(&file, format!("nats.max_bytes.{what}")))?;
         let FileNats { url, replicas, max_bytes, .. } = file.value;
         Ok(Nats { url, replicas, tls, max_bytes })
-    }
-
-    fn redis(&self, file: Option<Spanned<Redis>>) -> Result<Option<Redis>, ConfigError> {
-        let Some(file) = file else { return Ok(None) };
-        file.value.check().map_err(|what| self.at(&file, format!("redis.{what}")))?;
-        Ok(Some(file.value))
     }
 
     fn jobs(&self, file: Option<Spanned<Jobs>>) -> Result<Jobs, ConfigError> {
@@ -222,8 +218,6 @@ mod tests {
             ("tenants:\n- name: t\n- name: t\n", 3, "twice"),
             ("models:\n- name: m\n  kind: arrays\n  backends: []\n", 3, "kind"),
             ("nats:\n  url: nats://h\n  max_bytes: { files: 1 }\n", 2, "nats.max_bytes.files"),
-            ("redis:\n  url: http://h\n", 2, "redis.url"),
-            ("redis:\n  url: redis://h\n  timeout_ms: 1\n", 2, "redis.timeout_ms"),
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: local }]\n", 4, "model_dir"),
             ("models:\n- name: m\n  kind: sequence\n  backends: [{ kind: local, model_dir: m }]\n", 4, "kind: array"),
             ("models:\n- name: m\n  kind: array\n  backends:\n  - kind: sandbox\n    model_dir: m\n", 6, "model_dir"),

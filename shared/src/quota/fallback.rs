@@ -2,7 +2,7 @@
 //!
 //! A call that fails marks Redis away; until a probe has found it again, nobody asks it. Meanwhile rates and concurrency
 //! are kept by this process alone, from full buckets: each process may admit one bucket more, and its refill. Budgets go
-//! on for a minute by the usage log and what this process adds to it, then whoever has one is refused. When Redis is
+//! on for a grace by the usage log and what this process adds to it, then whoever has one is refused. When Redis is
 //! back, a tenant that was served meanwhile is seeded by force before its budgets count. What was admitted here does not
 //! count in Redis's concurrency; what ended here stays open there until its lease runs out.
 
@@ -11,7 +11,7 @@ mod rule;
 use self::rule::Rule;
 use super::memory::MemoryLedger;
 use super::redis::{Away, RedisLedger};
-use super::{Decision, Look, Quota, Reason, Refusal, Reserve, Seed, Seeded, Settle, Settled, Standing, Whose};
+use super::{Decision, Look, Quota, Reason, Refusal, Reserve, Seed, Seeded, Settle, Settled, Standing, Turn, Whose};
 use crate::clock;
 use crate::domain::RequestId;
 use crate::task::{self, Guarded};
@@ -19,6 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
+
+/// How long budgets go on without Redis unless the configuration says otherwise.
+pub const GRACE: Duration = Duration::from_secs(60);
 
 /// Between two looks for a Redis that is away.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
@@ -41,8 +44,10 @@ struct Inner {
 
 impl SharedLedger {
     /// Connects, once. A Redis that is away is looked for from then on; the ledger works at once.
-    pub async fn start(redis: RedisLedger) -> Self {
-        let inner = Arc::new(Inner { redis, local: MemoryLedger::default(), rule: Mutex::default(), lost: Notify::new() });
+    /// `grace`: how long budgets go on without it.
+    pub async fn start(redis: RedisLedger, grace: Duration) -> Self {
+        let rule = Mutex::new(Rule::new(grace));
+        let inner = Arc::new(Inner { redis, local: MemoryLedger::default(), rule, lost: Notify::new() });
         if let Err(away) = inner.redis.connect().await {
             inner.lose(&away);
         }
@@ -55,26 +60,17 @@ impl SharedLedger {
         self.inner.rule().is_away()
     }
 
-    /// Answers in the order asked.
-    pub async fn reserve(&self, asked: &[Reserve]) -> Vec<Decision> {
+    /// Settles, then reserves: see [`RedisLedger::turn`].
+    pub async fn turn(&self, ended: &[Settle], asked: &[Reserve]) -> Turn {
         if !self.inner.rule().has_stale() {
-            return self.inner.reserve(asked).await;
+            return self.inner.turn(ended, asked).await;
         }
         let is_stale: Vec<bool> = asked.iter().map(|one| self.inner.must_seed(one)).collect();
         let known: Vec<_> = asked.iter().zip(&is_stale).filter(|(_, is_stale)| !**is_stale).map(|(one, _)| one.clone()).collect();
-        let mut decisions = self.inner.reserve(&known).await.into_iter();
+        let Turn { settled, decisions } = self.inner.turn(ended, &known).await;
+        let mut decisions = decisions.into_iter();
         let decision = |is_stale| if is_stale { Some(Decision::Unseeded) } else { decisions.next() };
-        is_stale.into_iter().filter_map(decision).collect()
-    }
-
-    /// Answers in the order told.
-    pub async fn settle(&self, ended: &[Settle]) -> Vec<Settled> {
-        let local: Vec<_> = ended.iter().map(|one| self.inner.local.settle_open(one)).collect();
-        let settled = match self.inner.reach(self.inner.redis.settle(ended)).await {
-            Some(settled) => settled,
-            None => ended.iter().zip(&local).map(|(one, here)| self.inner.settle_here(one, *here)).collect(),
-        };
-        local.into_iter().zip(settled).map(|(here, there)| here.unwrap_or(there)).collect()
+        Turn { settled, decisions: is_stale.into_iter().filter_map(decision).collect() }
     }
 
     /// Keeps reservations of a tenant for another [`super::LEASE_MS`]. Returns how many of them are open.
@@ -100,10 +96,18 @@ impl SharedLedger {
 }
 
 impl Inner {
-    async fn reserve(&self, asked: &[Reserve]) -> Vec<Decision> {
-        match self.reach(self.redis.reserve(asked)).await {
-            Some(decisions) => decisions,
-            None => asked.iter().map(|one| self.reserve_here(one)).collect(),
+    /// What was reserved in this process while Redis was away ends here, whoever settles the rest.
+    async fn turn(&self, ended: &[Settle], asked: &[Reserve]) -> Turn {
+        let here: Vec<_> = ended.iter().map(|one| self.local.settle_open(one)).collect();
+        match self.reach(self.redis.turn(ended, asked)).await {
+            Some(Turn { settled, decisions }) => {
+                let settled = here.into_iter().zip(settled).map(|(here, there)| here.unwrap_or(there)).collect();
+                Turn { settled, decisions }
+            }
+            None => Turn {
+                settled: ended.iter().zip(here).map(|(one, here)| self.settle_here(one, here)).collect(),
+                decisions: asked.iter().map(|one| self.reserve_here(one)).collect(),
+            },
         }
     }
 

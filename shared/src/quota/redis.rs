@@ -15,7 +15,9 @@ use self::scripts::Script;
 use self::turn::Shares;
 use super::memory::UnixClock;
 use super::{Decision, Look, Reserve, Seed, Seeded, Settle, Settled, Turn};
+use crate::config::ClientTls;
 use crate::domain::RequestId;
+use crate::tls::TlsError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +47,14 @@ impl RedisLedger {
     /// When the address cannot be read.
     pub fn open(url: &str, timeout: Duration) -> Result<Self, BadUrl> {
         Ok(Self { link: Link::open(url, timeout)?, clock: None })
+    }
+
+    /// Over TLS with these files; the address must begin with `rediss://`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what it should be.
+    pub fn secured(self, files: &ClientTls) -> Result<Self, TlsError> {
+        Ok(Self { link: self.link.secured(files)?, ..self })
     }
 
     #[must_use]

@@ -7,7 +7,7 @@ use super::races::{ask, settle};
 use super::server::RedisServer;
 use proxy::Proxy;
 use shared::clock;
-use shared::quota::fallback::SharedLedger;
+use shared::quota::fallback::{GRACE, SharedLedger};
 use shared::quota::redis::{RedisLedger, TIMEOUT};
 use shared::quota::{Decision, Outcome, Reserve, Seed, Seeded, Settled, Totals};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const BUDGET: &str = r#"{"tokens_per_day":1000}"#;
 const BOUND: Duration = Duration::from_millis(TIMEOUT.as_millis() as u64 + 250);
 
 async fn start(url: &str, call_max: Duration) -> SharedLedger {
-    SharedLedger::start(RedisLedger::open(url, call_max).unwrap()).await
+    SharedLedger::start(RedisLedger::open(url, call_max).unwrap(), GRACE).await
 }
 
 /// A ledger whose Redis is there.
@@ -33,7 +33,7 @@ async fn connected(url: &str, call_max: Duration) -> SharedLedger {
 /// Asks, and sees that the answer comes within the bound.
 async fn decide(ledger: &SharedLedger, asked: &Reserve) -> Decision {
     let began = clock::now();
-    let decision = ledger.reserve(std::slice::from_ref(asked)).await.remove(0);
+    let decision = ledger.turn(&[], std::slice::from_ref(asked)).await.decisions.remove(0);
     let waited = clock::now().since(began);
     assert!(waited < BOUND, "{waited:?}");
     decision
@@ -86,7 +86,7 @@ async fn a_killed_redis_is_replaced_by_this_process_until_it_is_back() {
     assert!(is_unseeded(&ledger).await);
     assert_eq!(seed(&ledger).await, Seeded::Done);
     assert!(is_granted(&ledger, BUDGET).await);
-    let settled = ledger.settle(&[settle(&here, Outcome::Used { tokens: 15, nano_usd: 0 })]).await;
+    let settled = ledger.turn(&[settle(&here, Outcome::Used { tokens: 15, nano_usd: 0 })], &[]).await.settled;
     assert_eq!(settled, [Settled::Open { overrun: 5 }], "it was open in this process");
     let tenant = ledger.look("tenant", &[]).await.tenant;
     assert_eq!((tenant.open, tenant.settled.unwrap().day.tokens), (1, 15), "and Redis charges it once");
@@ -102,7 +102,7 @@ async fn a_flushed_redis_asks_for_seeds_and_forgets_no_settlement() {
     server.command(&["FLUSHALL"]).await;
     server.command(&["SCRIPT", "FLUSH"]).await;
     assert!(is_unseeded(&ledger).await);
-    assert_eq!(ledger.settle(&[settle(&open, Outcome::Used { tokens: 7, nano_usd: 0 })]).await, [Settled::Unknown]);
+    assert_eq!(ledger.turn(&[settle(&open, Outcome::Used { tokens: 7, nano_usd: 0 })], &[]).await.settled, [Settled::Unknown]);
     assert_eq!(seed(&ledger).await, Seeded::Done);
     assert_eq!(ledger.look("tenant", &[]).await.tenant.settled.unwrap().day.tokens, 7);
     assert!(!ledger.is_away());

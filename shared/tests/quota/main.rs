@@ -4,6 +4,7 @@ mod away;
 mod cost;
 mod races;
 mod server;
+mod tls;
 mod turns;
 
 use server::RedisServer;

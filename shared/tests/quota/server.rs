@@ -12,6 +12,8 @@ pub(crate) struct RedisServer {
     child: Child,
     port: u16,
     folder: TempDir,
+    /// Where its certificates are, when it speaks TLS.
+    tls: Option<PathBuf>,
 }
 
 /// `TIDEMILL_REDIS_SERVER`, else the one that `tests/run --setup` installs, else the one on PATH.
@@ -24,16 +26,26 @@ fn program() -> PathBuf {
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that speaks TLS only, with `server.pem` and `server-key.pem` of a folder, to clients whom `ca.pem` has signed.
+    pub(crate) async fn start_tls(files: &Path) -> Self {
+        Self::start_with(Some(files.to_owned())).await
+    }
+
+    async fn start_with(tls: Option<PathBuf>) -> Self {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let folder = TempDir::new().unwrap();
-        let child = spawn(port, &folder);
-        let mut server = Self { child, port, folder };
+        let child = spawn(port, &folder, tls.as_deref());
+        let mut server = Self { child, port, folder, tls };
         server.opened().await;
         server
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     pub(crate) const fn port(&self) -> u16 {
@@ -47,7 +59,7 @@ impl RedisServer {
 
     /// A new one at the same port, which knows nothing.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder);
+        self.child = spawn(self.port, &self.folder, self.tls.as_deref());
         self.opened().await;
     }
 
@@ -86,9 +98,17 @@ impl RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Child {
+fn spawn(port: u16, folder: &TempDir, tls: Option<&Path>) -> Child {
     let mut command = Command::new(program());
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+    let port = port.to_string();
+    match tls {
+        None => command.args(["--port", &port]),
+        Some(files) => {
+            command.args(["--port", "0", "--tls-port", &port]).arg("--tls-cert-file").arg(files.join("server.pem"));
+            command.arg("--tls-key-file").arg(files.join("server-key.pem")).arg("--tls-ca-cert-file").arg(files.join("ca.pem"))
+        }
+    };
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
     command.arg(folder.path()).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("no redis-server was found: run tests/run --setup first")
 }

@@ -5,15 +5,14 @@ use foldhash::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long budgets go on by what this process knows. What all processes together may spend too much is what they spend
-/// in this time.
-const BUDGETS_GO_ON: Duration = Duration::from_secs(60);
-
 /// Tenants noted by name. Past it every tenant's budgets are told anew: more work, the same result.
 const STALE_MAX: usize = 65_536;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rule {
+    /// How long budgets go on by what this process knows. What all processes together may spend too much is what they spend
+    /// in this time.
+    grace: Duration,
     away_since: Option<Time>,
     stale: Stale,
 }
@@ -31,6 +30,10 @@ impl Default for Stale {
 }
 
 impl Rule {
+    pub(super) fn new(grace: Duration) -> Self {
+        Self { grace, away_since: None, stale: Stale::default() }
+    }
+
     pub(super) const fn is_away(&self) -> bool {
         self.away_since.is_some()
     }
@@ -47,7 +50,7 @@ impl Rule {
     }
 
     pub(super) fn keeps_budgets(&self, now: Time) -> bool {
-        self.away_since.is_none_or(|since| now.since(since) < BUDGETS_GO_ON)
+        self.away_since.is_none_or(|since| now.since(since) < self.grace)
     }
 
     /// Something was done for a tenant that Redis may not know.
@@ -94,21 +97,23 @@ impl Rule {
 mod tests {
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(60);
+
     #[test]
-    fn budgets_go_on_for_a_minute() {
-        let mut rule = Rule::default();
+    fn budgets_go_on_for_the_grace() {
+        let mut rule = Rule::new(GRACE);
         let second = Duration::from_secs(1);
         assert!(rule.went(Time::ZERO) && !rule.went(Time::ZERO + second));
-        assert!(rule.keeps_budgets(Time::ZERO + BUDGETS_GO_ON.saturating_sub(second)));
-        assert!(!rule.keeps_budgets(Time::ZERO + BUDGETS_GO_ON));
+        assert!(rule.keeps_budgets(Time::ZERO + GRACE.saturating_sub(second)));
+        assert!(!rule.keeps_budgets(Time::ZERO + GRACE));
         rule.came_back();
-        assert!(rule.keeps_budgets(Time::ZERO + BUDGETS_GO_ON) && !rule.is_away());
+        assert!(rule.keeps_budgets(Time::ZERO + GRACE) && !rule.is_away());
     }
 
     #[test]
     fn a_flood_of_tenants_makes_all_of_them_stale() {
         let name = |n: usize| Arc::from(n.to_string());
-        let mut rule = Rule::default();
+        let mut rule = Rule::new(GRACE);
         (0..STALE_MAX).for_each(|n| rule.mark(&name(n)));
         assert!(rule.is_stale("0") && !rule.is_stale("somebody"));
         rule.mark(&name(STALE_MAX));

@@ -3,9 +3,12 @@
 use super::scripts::{Script, TEXTS};
 use super::wire::{Answer, Call};
 use super::{Away, BadUrl};
+use crate::config::ClientTls;
+use crate::tls::{self, TlsError};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, Pipeline, RedisError, ServerErrorKind, TlsCertificates};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -31,6 +34,17 @@ impl Link {
     pub(super) fn open(url: &str, call_max: Duration) -> Result<Self, BadUrl> {
         let client = Client::open(url).map_err(|error| BadUrl(error.category().to_owned()))?;
         Ok(Self { client, call_max, slot: Mutex::default() })
+    }
+
+    /// The client speaks TLS from the files' bytes. That they go together is found out here, where it can be said which is wrong.
+    pub(super) fn secured(self, files: &ClientTls) -> Result<Self, TlsError> {
+        tls::client(Some(files))?;
+        let pem = |path: &Option<PathBuf>| path.as_deref().map(tls::read).transpose();
+        let pair = pem(&files.cert)?.zip(pem(&files.key)?);
+        let client_tls = pair.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+        let certificates = TlsCertificates { client_tls, root_cert: pem(&files.ca)? };
+        let client = Client::build_with_tls(self.client.get_connection_info().clone(), certificates);
+        Ok(Self { client: client.map_err(|error| TlsError::Refused(error.to_string()))?, ..self })
     }
 
     pub(super) fn is_connected(&self) -> bool {
