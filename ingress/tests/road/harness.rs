@@ -257,6 +257,7 @@ struct Muted {
 impl Follower for Muted {
     async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError> {
         if self.mute.load(Ordering::Relaxed) {
+            tokio::time::sleep(wait).await;
             return Err(BrokerError::Unavailable("no word".into()));
         }
         self.follower.next(wait).await

@@ -33,7 +33,7 @@ async fn who_has_not_heard_of_changes_for_long_is_not_ready_until_they_do() {
     let answer = ready().await;
     assert!(answer.status == 503 && answer.body.contains("changes of tenants, roles and keys are not heard"), "{}", answer.body);
     stand.broker.mute.store(false, Ordering::Relaxed);
-    sleep(Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(15)).await;
     assert_eq!(ready().await.status, 200);
 }
 
