@@ -6,6 +6,7 @@
 mod ask;
 mod audit;
 mod change;
+mod dead_letters;
 mod journals;
 mod keys;
 mod limits;
@@ -59,6 +60,9 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
         .route("/admin/keys/{id}/block", post(keys::block))
         .route("/admin/keys/{id}/unblock", post(keys::unblock))
         .route("/admin/limits/{tenant}", get(limits::of_tenant))
+        .route("/admin/dead-letters", get(dead_letters::list))
+        .route("/admin/dead-letters/{id}", get(dead_letters::one).delete(dead_letters::purge))
+        .route("/admin/dead-letters/{id}/redrive", post(dead_letters::redrive))
         .route("/admin/audit", get(journals::changes))
         .route("/admin/usage", get(journals::calls))
         .route("/admin/webhooks", get(webhooks::list))

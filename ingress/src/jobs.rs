@@ -4,6 +4,7 @@
 mod events;
 pub(crate) mod notify;
 mod object;
+pub(crate) mod redrive;
 mod submit;
 pub(crate) mod sweeper;
 mod watch;

@@ -1,9 +1,8 @@
 //! edge: what of a redelivered frame has its outcome already: it is taken out, so that only the rest runs.
 
 use shared::broker::{Broker, BrokerError, Delivery};
-use shared::clock;
 use shared::domain::Token;
-use shared::jobs::{self, Job, Outcome, StoreError};
+use shared::jobs::{self, Outcome, StoreError};
 use shared::wire::{Envelope, FrameWriter, JobRef, Part, decode};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,9 +66,8 @@ async fn has_ended(
 
 /// Whoever wrote the outcome did not live to end the job.
 async fn end(broker: &dyn Broker, tenant: &str, of: &JobRef, outcome: &Outcome) -> Result<(), BrokerError> {
-    let (end, now_ms) = (jobs::end(outcome), clock::unix_ms());
-    match jobs::change(broker, tenant, &of.job, |job: &mut Job| job.ended(end.clone(), now_ms)).await {
+    match jobs::conclude(broker, tenant, &of.job, &jobs::end(outcome)).await {
         Err(StoreError::Broker(error)) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }

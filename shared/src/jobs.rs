@@ -2,13 +2,15 @@
 //! journal of results holds what came of it.
 
 mod batch;
+mod dead;
 mod file;
 mod job;
 mod outcome;
 mod store;
 
 pub use batch::{Batch, BatchState, Counts, Cursor, OpenSegment, Written};
+pub use dead::{DeadLetter, bury, letters, settle};
 pub use file::{File, PART_BYTES, Purpose};
 pub use job::{End, Job, Place, State};
-pub use outcome::{Commit, Outcome, body_key, commit, end, input_topic, outcomes, read, topic};
+pub use outcome::{Commit, Outcome, body_key, commit, conclude, end, input_topic, outcomes, read, topic};
 pub use store::{Created, Kept, StoreError, Stored, all, change, create, delete, get, of_entry, replace};

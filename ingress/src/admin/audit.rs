@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::identity::{Caller, Kind};
+use shared::error::Failure;
+use shared::identity::Caller;
 use std::net::SocketAddr;
 
 /// Who asks.
@@ -36,6 +37,7 @@ pub(super) enum Action {
     Rotate,
     Block,
     Unblock,
+    Redrive,
 }
 
 /// How far a change has come.
@@ -44,10 +46,21 @@ pub(super) enum Action {
 pub(super) enum Stage {
     Intent,
     Made,
-    /// Somebody else was first.
+    /// Somebody else was first, or it cannot be.
     Refused,
     /// The broker did not answer.
     Unknown,
+}
+
+impl Stage {
+    /// How it ended. What was refused was not done; after any other failure nobody knows.
+    pub(super) fn of(failure: Option<&Failure>) -> Self {
+        match failure {
+            None => Self::Made,
+            Some(failure) if failure.code.status() < 500 => Self::Refused,
+            Some(_) => Self::Unknown,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +82,6 @@ pub(super) struct Entry<'a> {
 }
 
 /// The topic of an object's kind.
-pub(super) fn topic(kind: Kind) -> shared::domain::Token {
-    shared::domain::Token::parse(kind.as_str()).expect("a kind is a token")
+pub(super) fn topic(kind: &str) -> shared::domain::Token {
+    shared::domain::Token::parse(kind).expect("a kind is a token")
 }

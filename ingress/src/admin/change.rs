@@ -1,4 +1,4 @@
-//! loop: one change of one object: on record as an intent, made by compare-and-set, on record with its outcome.
+//! loop: one deed, such as the change of an object by compare-and-set: on record as an intent, done, on record with its outcome.
 //!
 //! The intent comes first, so that nothing is ever changed without a trace; a change whose intent cannot be written is
 //! not made. The price is an entry for what then was not made, which says so.
@@ -34,19 +34,10 @@ impl Change<'_> {
     /// # Errors
     /// `conflict`, `invalid_value` (too large), `broker_unavailable`: whether it was made is then unknown.
     pub(super) async fn make(self, office: &Office) -> Result<u64, Failure> {
-        let broker = office.gate.road.broker.as_ref();
-        let id = entropy::message_id();
-        self.note(broker, &id, Stage::Intent).await.map_err(|error| unavailable(&error))?;
-        let written = self.write(broker).await;
-        let stage = match &written {
-            Ok(_) => Stage::Made,
-            Err(BrokerError::Conflict | BrokerError::TooLarge) => Stage::Refused,
-            Err(_) => Stage::Unknown,
-        };
-        if let Err(error) = self.note(broker, &id, stage).await {
-            tracing::error!(%error, change = %id, ?stage, "the outcome of a change is not on record; its intent is");
-        }
-        written.map_err(|error| failure(&error))
+        let broker = office.gate.broker();
+        let Self { who, action, kind, name, .. } = self;
+        let deed = Deed { who, action, kind: kind.as_str(), name, before: self.before.as_ref(), after: self.after.as_ref() };
+        deed.done(broker, async { self.write(broker).await.map_err(|error| failure(&error)) }).await
     }
 
     async fn write(&self, broker: &dyn Broker) -> Result<u64, BrokerError> {
@@ -57,19 +48,46 @@ impl Change<'_> {
             (revision, None) => broker.record_delete(Bucket::Identity, &record, revision.unwrap_or_default()).await.map(|()| 0),
         }
     }
+}
+
+/// What goes on record of something that is done.
+pub(super) struct Deed<'a> {
+    pub(super) who: &'a Author,
+    pub(super) action: Action,
+    pub(super) kind: &'static str,
+    pub(super) name: &'a str,
+    pub(super) before: Option<&'a Value>,
+    pub(super) after: Option<&'a Value>,
+}
+
+impl Deed<'_> {
+    /// Does it, between its intent and its outcome.
+    ///
+    /// # Errors
+    /// Those of `work`, and `broker_unavailable` when the intent cannot be written: then it is not done.
+    pub(super) async fn done<T>(&self, broker: &dyn Broker, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let id = entropy::message_id();
+        self.note(broker, &id, Stage::Intent).await.map_err(|error| unavailable(&error))?;
+        let done = work.await;
+        let stage = Stage::of(done.as_ref().err());
+        if let Err(error) = self.note(broker, &id, stage).await {
+            tracing::error!(%error, change = %id, ?stage, "the outcome of a change is not on record; its intent is");
+        }
+        done
+    }
 
     async fn note(&self, broker: &dyn Broker, id: &str, stage: Stage) -> Result<(), BrokerError> {
-        let states = (stage == Stage::Intent).then_some((&self.before, &self.after));
+        let is_intent = stage == Stage::Intent;
         let entry = Entry {
             change: id,
             stage,
             at_ms: u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX),
             who: self.who,
             action: self.action,
-            kind: self.kind.as_str(),
+            kind: self.kind,
             name: self.name,
-            before: states.and_then(|(before, _)| before.as_ref()),
-            after: states.and_then(|(_, after)| after.as_ref()),
+            before: self.before.filter(|_| is_intent),
+            after: self.after.filter(|_| is_intent),
         };
         let json = serde_json::to_vec(&entry).expect("entries are plain data");
         let message_id = format!("{id}-{stage:?}");

@@ -7,13 +7,13 @@ use crate::gate::Gate;
 use crate::native;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use shared::broker::{Broker, BrokerError, Journal, LaneSubject, Store};
+use shared::broker::{Broker, BrokerError, Feed, Journal, LaneSubject, Since, Store};
 use shared::clock;
 use shared::domain::{Lane, Operation, RequestId, Token};
 use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Created, Job, Place, State};
-use shared::wire::{Claim, Envelope, JobRef, encode_one};
+use shared::wire::{Claim, Envelope, JobRef, decode, encode_one};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -98,10 +98,16 @@ pub(crate) async fn submit(
 ) -> Result<Job, Failure> {
     let Composed { model, envelope, body, .. } = composed;
     let id = job_id(prefix, &envelope.tenant, name);
-    let now_ms = clock::unix_ms();
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    let job = Job {
-        id: id.clone(),
+    let job = fresh(id.clone(), &envelope, fingerprint, within_ms);
+    accept(gate.broker(), job, &model, addressed(envelope, id, within_ms), body).await
+}
+
+/// A job that is about to be accepted, and has `within_ms` from now on.
+fn fresh(id: Token, envelope: &Envelope, fingerprint: Vec<u8>, within_ms: u64) -> Job {
+    let now_ms = clock::unix_ms();
+    Job {
+        id,
         tenant: envelope.tenant.clone(),
         model: envelope.model.clone(),
         op: envelope.op,
@@ -119,15 +125,39 @@ pub(crate) async fn submit(
         usage: None,
         notified: false,
         redrive_of: None,
-    };
-    let envelope = Envelope {
+    }
+}
+
+/// Submits the request of a job that has ended again, as another job, which has as much time as the first had.
+///
+/// # Errors
+/// `queue_full`, `broker_unavailable`.
+pub(super) async fn again(broker: &dyn Broker, ended: &Job, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
+    let prefix = ended.id.as_str().split('_').next().unwrap_or_default();
+    let id = job_id(prefix, &ended.tenant, Some(&format!("redrive of {}", ended.id))); // No caller's name has a space.
+    let within_ms = ended.deadline_ms.saturating_sub(ended.created_ms);
+    let job = Job { redrive_of: Some(ended.id.clone()), ..fresh(id.clone(), &envelope, ended.fingerprint.clone(), within_ms) };
+    let model = Token::of_model(&envelope.model);
+    accept(broker, job, &model, addressed(envelope, id, within_ms), body).await
+}
+
+/// An envelope as the lane of jobs carries it.
+fn addressed(envelope: Envelope, id: Token, within_ms: u64) -> Envelope {
+    Envelope {
         id: request_id(&id),
         lane: Lane::Async,
         remaining_ms: u32::try_from(within_ms).unwrap_or(u32::MAX),
         job: Some(Box::new(JobRef { job: id, part: 0, row: 0, line: false, again: false })),
         ..envelope
-    };
-    accept(gate.broker(), job, &model, envelope, body).await
+    }
+}
+
+/// What a job asked, as long as it is kept: a large body by its claim.
+pub(super) async fn input(broker: &dyn Broker, job: &Token) -> Result<Option<(Envelope, Bytes)>, BrokerError> {
+    let mut input = broker.follow(&Feed::Journal(Journal::Results, Some(jobs::input_topic(job))), Since::Start).await?;
+    let frame = input.next(Duration::ZERO).await?.and_then(|entry| entry.value);
+    let part = frame.and_then(|frame| decode(&frame).ok()?.into_iter().next());
+    Ok(part.and_then(|part| Some((part.decode().ok()?, part.body))))
 }
 
 async fn accept(broker: &dyn Broker, job: Job, model: &Token, mut envelope: Envelope, body: Bytes) -> Result<Job, Failure> {

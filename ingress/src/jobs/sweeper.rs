@@ -4,7 +4,7 @@
 //! outcome did not reach the record is ended, one whose deadline has passed is expired.
 
 use super::notify;
-use super::submit::{request_id, subject};
+use super::submit::{input, request_id, subject};
 use crate::files;
 use crate::gate::Gate;
 use crate::lease::Lease;
@@ -15,7 +15,7 @@ use shared::domain::Token;
 use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Batch, Commit, File, Job, Kept, Outcome, Place, StoreError};
-use shared::wire::{Envelope, JobRef, Usage, decode, encode_one};
+use shared::wire::{JobRef, Usage, encode_one};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,9 +160,7 @@ async fn look_after(gate: &Gate, job: &Job) -> Result<(), StoreError> {
         return Ok(());
     }
     if let Some((outcome, _)) = jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await?.into_iter().next() {
-        let (end, now_ms) = (jobs::end(&outcome), clock::unix_ms());
-        jobs::change(broker, &job.tenant, &job.id, |job: &mut Job| job.ended(end.clone(), now_ms)).await?;
-        return Ok(());
+        return jobs::conclude(broker, &job.tenant, &job.id, &jobs::end(&outcome)).await;
     }
     let Some(place) = publish_again(broker, job).await? else {
         end(broker, job, Failure::new(Code::Lost, "The request is not kept any more: submit it again")).await;
@@ -173,16 +171,13 @@ async fn look_after(gate: &Gate, job: &Job) -> Result<(), StoreError> {
 }
 
 async fn publish_again(broker: &dyn Broker, job: &Job) -> Result<Option<Place>, BrokerError> {
-    let mut input = broker.follow(&Feed::Journal(Journal::Results, Some(jobs::input_topic(&job.id))), Since::Start).await?;
-    let frame = input.next(Duration::ZERO).await?.and_then(|entry| entry.value);
-    let Some(part) = frame.and_then(|frame| decode(&frame).ok()?.into_iter().next()) else { return Ok(None) };
-    let Ok(mut envelope) = part.decode::<Envelope>() else { return Ok(None) };
+    let Some((mut envelope, body)) = input(broker, &job.id).await? else { return Ok(None) };
     if let Some(of) = &mut envelope.job {
         of.again = true;
     }
     let left_ms = job.deadline_ms.saturating_sub(clock::unix_ms());
     envelope.remaining_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-    let (to, frame) = (subject(&job.tenant, &Token::of_model(&envelope.model)), encode_one(&envelope, &part.body));
+    let (to, frame) = (subject(&job.tenant, &Token::of_model(&envelope.model)), encode_one(&envelope, &body));
     let stored = broker.publish(&to, &entropy::message_id(), frame).await?;
     Ok(Some(Place { lane: to.lane, epoch: stored.epoch, sequence: stored.sequence }))
 }

@@ -190,7 +190,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    fn new(addr: SocketAddr) -> Self {
+    pub(crate) fn new(addr: SocketAddr) -> Self {
         Self { addr, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 

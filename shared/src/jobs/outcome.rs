@@ -1,6 +1,7 @@
 //! edge: what came of a request, in the journal of results. The first entry for a row counts, in the journal's order:
 //! so a request that ran twice has one outcome, whoever reads.
 
+use super::dead::{self, DeadLetter};
 use super::job::{End, Job};
 use super::store::{self, StoreError};
 use crate::broker::{Broker, BrokerError, Feed, Journal, Since, Store, Topic};
@@ -117,12 +118,24 @@ async fn append(broker: &dyn Broker, topic: &Topic, frame: Bytes) {
     }
 }
 
-/// Ends a single job. Whoever is first wins; the record names the execution whose answer counts.
 async fn end_job(broker: &dyn Broker, commit: &Commit) {
-    let (end, now_ms) = (end(&commit.outcome), clock::unix_ms());
-    let ended = insist_store(|| store::change(broker, &commit.tenant, &commit.of.job, |job: &mut Job| job.ended(end.clone(), now_ms)));
-    if let Err(error) = ended.await {
+    let end = end(&commit.outcome);
+    if let Err(error) = insist_store(|| conclude(broker, &commit.tenant, &commit.of.job, &end)).await {
         tracing::warn!(%error, job = %commit.of.job, "a job's end was not recorded: its record is gone");
+    }
+}
+
+/// Ends a single job. Whoever is first wins; the record names the execution whose answer counts. One that failed for good is a
+/// dead letter from then on.
+///
+/// # Errors
+/// Those of [`store::change`].
+pub async fn conclude(broker: &dyn Broker, tenant: &str, job: &Token, end: &End) -> Result<(), StoreError> {
+    let now_ms = clock::unix_ms();
+    let ended = store::change(broker, tenant, job, |job: &mut Job| job.ended(end.clone(), now_ms)).await?.value;
+    match DeadLetter::of(&ended) {
+        Some(letter) => Ok(dead::bury(broker, &letter).await?),
+        None => Ok(()),
     }
 }
 
