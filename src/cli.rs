@@ -7,6 +7,7 @@ mod batch;
 mod broker;
 mod check;
 mod client;
+mod dead;
 mod embed;
 mod healthcheck;
 mod ingress;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Embed(embed::Args),
     /// Print who changed what, and who called which model when.
     Audit(audit::Args),
+    /// List jobs that failed for good, run them again, or put them away.
+    Dead(dead::Args),
     /// Serve the sandbox backend over HTTP: deterministic answers with a latency and fault model.
     Sandbox(sandbox::Args),
     /// Exit with 0 when a URL answers 200: for container health checks.
@@ -94,6 +97,7 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Command::Audit(args) => Box::pin(audit::run(args)).await,
         Command::Batch(args) => Box::pin(batch::run(args)).await,
         Command::Embed(args) => Box::pin(embed::run(args)).await,
+        Command::Dead(args) => Box::pin(dead::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Healthcheck(args) => Box::pin(healthcheck::run(&args)).await,
     };

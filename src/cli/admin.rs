@@ -47,6 +47,24 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failed> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
+    /// Goes through a list page by page, each from behind the `id` of the last entry before.
+    pub(crate) async fn pages(&self, path: &str, id: &str, mut show: impl FnMut(&Value)) -> Result<(), Failed> {
+        let mut after = String::new();
+        loop {
+            let page = self.get(&format!("{path}&after={}", escape(&after))).await?;
+            let entries = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+            entries.iter().for_each(&mut show);
+            match entries.last().and_then(|entry| entry[id].as_str()) {
+                Some(last) if page["has_more"] == true => after = last.to_owned(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
         let url = format!("{}/admin/{path}", self.base);
         let request = Request::builder()

@@ -95,17 +95,8 @@ fn issued(key: &Value, as_json: bool) {
 }
 
 async fn list(client: &Client, tenant: Option<&str>, as_json: bool) -> Result<(), Failed> {
-    let mut after = String::new();
-    loop {
-        let tenant = tenant.map(|tenant| format!("&tenant={}", escape(tenant))).unwrap_or_default();
-        let page = client.get(&format!("keys?limit=1000&after={}{tenant}", escape(&after))).await?;
-        let keys = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-        keys.iter().for_each(|key| show(key, as_json));
-        match keys.last().and_then(|key| key["id"].as_str()) {
-            Some(last) if page["has_more"] == true => after = last.to_owned(),
-            _ => return Ok(()),
-        }
-    }
+    let tenant = tenant.map(|tenant| format!("&tenant={}", escape(tenant))).unwrap_or_default();
+    client.pages(&format!("keys?limit=1000{tenant}"), "id", |key| show(key, as_json)).await
 }
 
 fn show(key: &Value, as_json: bool) {

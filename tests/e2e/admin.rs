@@ -1,7 +1,7 @@
 //! Promise: keys, tenants and roles are administered without a restart, every ingress hears of it at once, and who did what
 //! is on record.
 
-use crate::harness::{KEY, KEY_ADMIN, Mill, PEPPER, Program, RawConnection, SOON, chat, prompt, report, tidemill, until};
+use crate::harness::{KEY, KEY_ADMIN, Mill, PEPPER, RawConnection, SOON, administer, chat, prompt, report, until};
 use loadtest::client::Client;
 use loadtest::clock::Stopwatch;
 use serde_json::{Value, json};
@@ -13,17 +13,8 @@ const BLOCKED: usize = 60;
 /// Far above what a busy machine needs; the figure itself is reported.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// The command line of the administration; its output.
-async fn cli(admin: &str, args: &[&str]) -> String {
-    let mut command = tidemill();
-    command.args(args).args(["--admin", admin]).env("TIDEMILL_ADMIN_KEY", KEY_ADMIN);
-    let ended = Program::start("cli", command).end(SOON).await;
-    assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
-    ended.out.trim().to_owned()
-}
-
 async fn cli_json(admin: &str, args: &[&str]) -> Value {
-    let out = cli(admin, args).await;
+    let out = administer(admin, args).await;
     serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?} printed {out}: {error}"))
 }
 
@@ -73,28 +64,28 @@ async fn a_key_is_issued_used_rotated_and_blocked_on_every_ingress() {
     let (id, key) = (created["id"].as_str().unwrap().to_owned(), created["key"].as_str().unwrap().to_owned());
     all_say(&bases, &key, "").await;
 
-    let rotated = cli(&admin, &["keys", "rotate", &id, "--overlap", "1h"]).await;
+    let rotated = administer(&admin, &["keys", "rotate", &id, "--overlap", "1h"]).await;
     assert_ne!(rotated, key);
     all_say(&bases, &rotated, "").await;
     all_say(&bases, &key, "").await;
-    let last = cli(&admin, &["keys", "rotate", &id, "--overlap", "0s"]).await;
+    let last = administer(&admin, &["keys", "rotate", &id, "--overlap", "0s"]).await;
     all_say(&bases, &last, "").await;
     for old in [&key, &rotated] {
         all_say(&bases, old, "invalid_api_key").await;
     }
 
-    cli(&admin, &["keys", "block", &id]).await;
+    administer(&admin, &["keys", "block", &id]).await;
     all_say(&bases, &last, "key_blocked").await;
-    let listed = cli(&admin, &["keys", "list", "--tenant", "first"]).await;
+    let listed = administer(&admin, &["keys", "list", "--tenant", "first"]).await;
     assert!(listed.contains(&id) && listed.contains("blocked"), "{listed}");
 
-    let changes = cli(&admin, &["audit", "export"]).await;
+    let changes = administer(&admin, &["audit", "export"]).await;
     let actions: Vec<Value> = changes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let made: Vec<_> = actions.iter().filter(|change| change["stage"] == "made").map(|change| change["action"].as_str().unwrap()).collect();
     assert_eq!(made, ["create", "rotate", "rotate", "block"]);
     assert!(actions.iter().all(|change| change["who"]["tenant"] == "ops" && change["who"]["from"].is_string() && change["name"] == *id));
 
-    let used = async || cli(&admin, &["audit", "export", "--calls", "--tenant", "first"]).await;
+    let used = async || administer(&admin, &["audit", "export", "--calls", "--tenant", "first"]).await;
     until("the calls are on record", SOON, async || used().await.contains(&id)).await;
     for (secret, what) in
         [(&*key, "a key"), (&rotated, "a key"), (&last, "a key"), (KEY, "a key"), (PEPPER, "the pepper"), ("xylocanary", "a prompt")]

@@ -21,7 +21,7 @@ pub(crate) use ask::{StreamEnd, chat, chat_stream, embed, prompt, read_stream, t
 pub(crate) use certificates::{AUTHORITY, Authority, Pair};
 pub(crate) use mill::Mill;
 pub(crate) use node::Role;
-pub(crate) use program::{Program, nats_server, node_js, python, scratch, tidemill};
+pub(crate) use program::{Program, administer, nats_server, node_js, python, scratch, tidemill};
 pub(crate) use raw::RawConnection;
 pub(crate) use redis::RedisServer;
 pub(crate) use report::report;

@@ -5,6 +5,7 @@ mod bad_input;
 mod batches;
 mod comparison;
 mod compose;
+mod dead_letters;
 mod deferred;
 mod drain;
 mod embed;

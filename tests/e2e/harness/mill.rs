@@ -219,8 +219,9 @@ fn assert_no_canary(folder: &Path) {
 /// Where the nats-server keeps its streams.
 const STORE: &str = "nats-store/jetstream/$G/streams";
 
-/// The streams that stay for months: usage, audit, and who may do what. The lanes and blobs hold requests, and are not looked at.
-const KEPT: [&str; 3] = ["tidemill_usage", "tidemill_audit", "KV_tidemill_identity"];
+/// The streams that stay for long: usage, audit, who may do what, and what failed for good. The lanes and blobs hold requests, and
+/// are not looked at.
+const KEPT: [&str; 4] = ["tidemill_usage", "tidemill_audit", "KV_tidemill_identity", "tidemill_dead"];
 
 fn assert_no_canary_is_stored(streams: &Path) {
     if !streams.exists() {

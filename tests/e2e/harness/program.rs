@@ -1,5 +1,6 @@
 //! edge: the programs the tests drive, and how one is run to its end.
 
+use super::{KEY_ADMIN, SOON};
 use loadtest::child::Child;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,6 +53,15 @@ pub(crate) fn node_js() -> Command {
 pub(crate) struct Program {
     child: Child,
     _folder: TempDir,
+}
+
+/// Runs a command of the administration to its end; what it printed.
+pub(crate) async fn administer(admin: &str, args: &[&str]) -> String {
+    let mut command = tidemill();
+    command.args(args).args(["--admin", admin]).env("TIDEMILL_ADMIN_KEY", KEY_ADMIN);
+    let ended = Program::start("administration", command).end(SOON).await;
+    assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+    ended.out.trim().to_owned()
 }
 
 /// How a program ended.
