@@ -1,13 +1,10 @@
 //! Promise: a tenant gets what its limits allow and no more, from however many callers it asks; and everything reserved
 //! is given back.
 
-use crate::harness::{KEY, KEY_SMALL, Mill, RedisServer, Role, SOON, chat, embed, prompt, report, until};
+use crate::harness::{KEY, KEY_SMALL, Mill, SOON, chat, prompt, until};
 use futures::future::join_all;
 use loadtest::client::{Answer, Client};
-use shared::clock;
-use shared::quota::redis::RedisLedger;
 use std::time::Duration;
-use tokio::time::timeout;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -107,113 +104,4 @@ async fn as_many_run_at_once_as_may_and_what_is_cancelled_makes_room() {
         assert!(left.is_err(), "the callers leave before they are answered");
         none_is_reserved(&mill).await;
     }
-}
-
-const REQUESTS: u32 = 100;
-const TOKENS: u32 = 50_000;
-
-/// What was admitted of one caller's requests, and the tokens that they used.
-#[derive(Clone, Copy, Debug, Default)]
-struct Admitted {
-    requests: u32,
-    tokens: u64,
-}
-
-/// Asks one model after the other through one ingress, and leaves every third request alone before it is answered.
-async fn hammer(client: Client, caller: usize, until: clock::Time) -> Admitted {
-    let mut admitted = Admitted::default();
-    for n in caller.. {
-        if clock::now() >= until {
-            break;
-        }
-        let text = prompt(&format!("hammer {n}"));
-        let (path, body) =
-            if n % 3 == 2 { ("/v1/embeddings", embed("embed", &text)) } else { (CHAT, chat(["chat", "narrow"][n % 3], &text)) };
-        let patience = Duration::from_millis(if n % 3 == 0 { 3 } else { 60_000 });
-        let Ok(answer) = timeout(patience, client.post(path, body)).await else { continue };
-        let answer = answer.expect("an answer");
-        match answer.status {
-            200 => {
-                admitted.requests += 1;
-                admitted.tokens += answer.json()["usage"]["total_tokens"].as_u64().expect("usage");
-            }
-            429 => tokio::time::sleep(Duration::from_millis(20)).await,
-            other => panic!("{other}: {answer:?}"),
-        }
-    }
-    admitted
-}
-
-/// Nothing of the tenant `first` is reserved any more, by Redis's own word.
-async fn redis_holds_nothing(redis: &RedisServer, within: Duration) {
-    let ledger = RedisLedger::open(&redis.url(), Duration::from_secs(5)).expect("an address");
-    ledger.connect().await.expect("it is there");
-    until("every reservation has ended", within, async || ledger.look("first", &[]).await.is_ok_and(|look| look.tenant.open == 0)).await;
-}
-
-async fn hammer_from_all_sides(mill: &Mill, span: Duration) -> (Admitted, f64) {
-    let (begun, end) = (clock::now(), clock::now() + span);
-    let callers = (0..64).map(|caller| hammer(mill.client_of(caller % 2, KEY), caller, end));
-    let all = join_all(callers).await;
-    let sum = all
-        .iter()
-        .fold(Admitted::default(), |sum, one| Admitted { requests: sum.requests + one.requests, tokens: sum.tokens + one.tokens });
-    (sum, clock::now().since(begun).as_secs_f64())
-}
-
-fn assert_within(sum: Admitted, seconds: f64) {
-    let allowed = |bucket: u32| f64::from(bucket) + (f64::from(bucket) * seconds / 60.0).ceil();
-    assert!(f64::from(sum.requests) <= allowed(REQUESTS), "{sum:?} in {seconds} s");
-    assert!(sum.tokens as f64 <= allowed(TOKENS), "{sum:?} in {seconds} s");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_bucket_serves_four_schedulers_and_is_never_overdrawn() {
-    let redis = RedisServer::start().await;
-    let quota = format!("{{ requests_per_minute: {REQUESTS}, tokens_per_minute: {TOKENS} }}");
-    let sections = format!("redis: {{ url: \"{}\" }}\n", redis.url());
-    let mut mill = Mill::cluster(2, 4, 2).quota(&quota).sections(&sections).start().await;
-    let (sum, seconds) = hammer_from_all_sides(&mill, Duration::from_secs(6)).await;
-    report(
-        "limits",
-        &format!("64 callers, 2 ingress, 4 schedulers: {} requests and {} tokens in {seconds:.1} s", sum.requests, sum.tokens),
-    );
-    assert_within(sum, seconds);
-    assert!(sum.requests >= REQUESTS / 2, "{sum:?}: the bucket was there to be used");
-    redis_holds_nothing(&redis, SOON).await;
-
-    mill.kill(Role::Scheduler, 0);
-    let (again, more) = hammer_from_all_sides(&mill, Duration::from_secs(6)).await;
-    let both = Admitted { requests: sum.requests + again.requests, tokens: sum.tokens + again.tokens };
-    assert_within(both, seconds + more + 8.0);
-    redis_holds_nothing(&redis, Duration::from_secs(45)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_gone_and_comes_back_empty_costs_no_request_its_answer() {
-    let mut redis = RedisServer::start().await;
-    let sections = format!("redis: {{ url: \"{}\" }}\n", redis.url());
-    let quota = "{ requests_per_minute: 100000, tokens_per_month: 100000000 }";
-    let mill = Mill::up().nats().quota(quota).sections(&sections).start().await;
-    let client = mill.client_of(0, KEY);
-    let answered = async |what: &str| {
-        let answer = timeout(Duration::from_secs(5), ask(&client, what)).await.expect("in time");
-        assert_eq!(answer.status, 200, "{what}: {answer:?}");
-    };
-    answered("with Redis").await;
-    redis.kill().await;
-    for n in 0..20 {
-        answered(&format!("without Redis {n}")).await;
-    }
-    redis.restart().await;
-    for n in 0..20 {
-        answered(&format!("with an empty Redis {n}")).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    redis_holds_nothing(&redis, SOON).await;
-    let ledger = RedisLedger::open(&redis.url(), Duration::from_secs(5)).expect("an address");
-    ledger.connect().await.expect("it is there");
-    // What was used while it was away is known again from the usage journal.
-    let used = async || ledger.look("first", &[]).await.ok().and_then(|look| look.tenant.settled).map(|totals| totals.month.tokens);
-    until("the month's use is known again", SOON, async || used().await.is_some_and(|tokens| tokens >= 41)).await;
 }

@@ -18,6 +18,8 @@ mod kills;
 mod limits;
 mod night;
 mod quickstart;
+mod redis_trouble;
 mod sdk;
+mod shared_limits;
 mod tls;
 mod webhooks;

@@ -1,6 +1,7 @@
 //! edge: a redis-server of a test's own: on a free port, nothing on disk, gone with the test.
 
 use super::program;
+use shared::quota::redis::RedisLedger;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
@@ -33,6 +34,19 @@ impl RedisServer {
     pub(crate) async fn restart(&mut self) {
         self.child = spawn(self.port);
         self.opened().await;
+    }
+
+    /// Stops it (`STOP`) or lets it go on (`CONT`).
+    pub(crate) async fn signal(&self, signal: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().await.expect("there is a kill").success());
+    }
+
+    /// What it knows, as schedulers see it.
+    pub(crate) async fn ledger(&self) -> RedisLedger {
+        let ledger = RedisLedger::open(&self.url(), Duration::from_secs(5)).expect("an address");
+        ledger.connect().await.expect("it is there");
+        ledger
     }
 
     async fn opened(&mut self) {
