@@ -17,11 +17,13 @@ mod fleet;
 mod frames;
 mod intake;
 mod item;
+mod lanes;
 mod limit;
 mod line;
 mod linger;
 mod order;
 mod queue;
+mod turnstile;
 
 pub use event::{Action, Event};
 pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
@@ -41,6 +43,7 @@ use shared::error::Code;
 use shared::tombstones::Tombstones;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use turnstile::Turnstiles;
 
 /// An unaccepted dispatch is taken back after this long and its worker left alone until it is heard again.
 pub const ACCEPT_WAIT: Duration = Duration::from_millis(150);
@@ -70,10 +73,18 @@ pub struct EngineConfig {
     pub dispatch_from: Time,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    items: usize,
+    bytes: usize,
+}
+
 pub struct Engine {
     config: EngineConfig,
     /// Items in the engine's custody: until a worker has accepted them, or, if deferred, until they have ended.
     items: HashMap<RequestId, Entry>,
+    /// Deferred items that have not passed the quota.
+    turnstiles: Turnstiles,
     queue: FairQueue,
     fleet: Fleet,
     frames: Frames,
@@ -83,12 +94,19 @@ pub struct Engine {
     linger: Linger,
     limits: Limits,
     arrivals: u64,
+    /// When interactive work last came: ceilings hold for a while after that.
+    interactive_at: Option<Time>,
+    /// The item of each lane that has waited for too long and is ordered one lane up.
+    aged: [Option<RequestId>; Lane::ALL.len()],
+    /// What is in custody of each lane.
+    held: [Load; Lane::ALL.len()],
     /// The last batch's number. It starts from the clock, above those of any earlier ownership in this process, whose late
     /// answers must not be taken for these.
     batches: u64,
-    bytes: usize,
     maintain_at: Time,
     linger_until: Option<Time>,
+    /// When the ceilings end, if they hold something back.
+    ceilings_until: Option<Time>,
     /// Nothing is dispatched before; then it is `None`.
     settle_until: Option<Time>,
 }
@@ -97,6 +115,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         Self {
             items: HashMap::new(),
+            turnstiles: Turnstiles::default(),
             queue: FairQueue::default(),
             fleet: Fleet::default(),
             frames: Frames::default(),
@@ -106,10 +125,13 @@ impl Engine {
             linger: Linger::default(),
             limits: Limits::new(config.max_tokens, config.objective),
             arrivals: 0,
+            interactive_at: None,
+            aged: Default::default(),
+            held: Default::default(),
             batches: config.dispatch_from.as_micros(),
-            bytes: 0,
             maintain_at: Time::ZERO,
             linger_until: None,
+            ceilings_until: None,
             settle_until: Some(config.dispatch_from),
             config,
         }
@@ -123,6 +145,7 @@ impl Engine {
         self.take_back_unaccepted(now, actions);
         self.maintain(now, actions);
         self.expire(now, actions);
+        self.ask_again(now, actions);
         self.dispatch(now, actions);
     }
 
@@ -130,7 +153,11 @@ impl Engine {
     pub fn wake_at(&self) -> Time {
         let expiry = self.deadlines.first().map(|(deadline, _)| *deadline);
         let accept = self.fleet.first_unaccepted().map(|sent| sent + ACCEPT_WAIT);
-        [expiry, accept, self.linger_until, self.settle_until].into_iter().flatten().fold(self.maintain_at, Time::min)
+        let asking = self.turnstiles.first_due();
+        [expiry, accept, asking, self.linger_until, self.ceilings_until, self.settle_until]
+            .into_iter()
+            .flatten()
+            .fold(self.maintain_at, Time::min)
     }
 
     /// Whether to let what is just arriving join a step: its items may share a call. One known to be alone need not wait.
@@ -138,9 +165,15 @@ impl Engine {
         self.config.kind == ModelKind::Array && self.linger.peak(now) != 1
     }
 
-    /// Items in custody, and their bytes: what bounds the window that an owner holds.
-    pub fn load(&self) -> (usize, usize) {
-        (self.items.len(), self.bytes)
+    /// Items of a lane in custody, and their bytes: what bounds the window that an owner holds.
+    pub fn load(&self, lane: Lane) -> (usize, usize) {
+        let Load { items, bytes } = self.held[lane.index()];
+        (items, bytes)
+    }
+
+    /// Whether nothing is in custody.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// Whether an item is in custody.
@@ -184,20 +217,21 @@ impl Engine {
         actions.extend(self.frames.drain().map(|frame| Action::Nak(frame, Duration::ZERO)));
         actions.extend(self.items.drain().map(|(id, _)| Action::Release(id)));
         self.queue.clear();
+        self.turnstiles.clear();
         self.deadlines.clear();
-        self.bytes = 0;
+        self.held = Default::default();
     }
 
     fn apply(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Delivered { frame, items } => self.delivered(now, frame, items, actions),
-            Event::Reserved(id) => self.reserved(id),
-            Event::QuotaRefused { id, refusal } => self.quota_refused(id, refusal, actions),
+            Event::Reserved(id) => self.reserved(id, actions),
+            Event::QuotaRefused { id, refusal } => self.quota_refused(now, id, refusal, actions),
             Event::Accepted { worker, batch } => self.accepted(&worker, batch, actions),
             Event::Refused { worker, batch } => self.refused(&worker, batch, actions),
             Event::Done { worker, batch, items } => self.done(now, &worker, batch, &items, actions),
             Event::Heartbeat { worker, backends, running } => self.heartbeat(now, &worker, backends, &running, actions),
-            Event::WorkerLeft(worker) => self.worker_gone(&worker, actions),
+            Event::WorkerLeft(worker) => self.worker_gone(&worker, false, actions),
             Event::IngressSeen(ingress) => {
                 self.ingresses.insert(ingress, now);
             }
@@ -221,8 +255,9 @@ impl Engine {
         self.cancelled.sweep(now);
         self.ingresses.retain(|_, seen| now.since(*seen) < INGRESS_SILENT);
         for worker in self.fleet.silent(now) {
-            self.worker_gone(&worker, actions);
+            self.worker_gone(&worker, true, actions);
         }
+        self.promote_aged(now);
     }
 }
 

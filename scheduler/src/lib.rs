@@ -14,6 +14,7 @@ mod quota;
 pub mod reservations;
 mod service;
 mod settled;
+mod window;
 
 pub use quota::{Ledger, Treasury};
 pub use service::Scheduler;

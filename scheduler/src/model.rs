@@ -6,8 +6,9 @@ use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::outcomes::{Failed, Registrar};
-use crate::pull::{self, Read, Window};
+use crate::pull::{self, Read};
 use crate::quota::{Counter, Treasury, Verdict};
+use crate::window::Window;
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashMap, HashMapExt};
 use futures::FutureExt;
@@ -23,12 +24,6 @@ use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngr
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// Requests an owner holds of one model: several tenants' full allowance at an ingress, so that fair share sees them all.
-const WINDOW_REQUESTS: usize = 8_192;
-
-/// Bytes an owner holds of one model.
-const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
 /// How often what is held is announced to the ingresses, however busy the loop is, and what it must be older than to be named.
 const HELD_EVERY: Duration = Duration::from_secs(1);
@@ -86,11 +81,12 @@ impl ModelHandle {
 pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle {
     let (mailbox, messages) = mailbox();
     let mailbox = Arc::new(mailbox);
-    let window = Arc::new(Window::new(WINDOW_REQUESTS));
-    let readers = Lane::ALL.map(|lane| pull::read(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&window)));
+    let windows = Lane::ALL.map(|lane| Arc::new(Window::new(lane)));
+    let reader = |lane: Lane| pull::read(Arc::clone(&office.broker), model.token.clone(), lane, Arc::clone(&windows[lane.index()]));
+    let readers = Lane::ALL.map(reader);
     let intake = Intake { messages, readers: select_all(readers), round: Vec::new() };
     let back = Arc::clone(&mailbox);
-    let owner = Owner::new(office, model, revision, window, move |input| {
+    let owner = Owner::new(office, model, revision, windows, move |input| {
         if back.leave(input).is_err() {
             tracing::warn!("a word of the quota or the outcomes was dropped: the model's mailbox is full, or its loop has ended");
         }
@@ -151,7 +147,7 @@ struct Owner {
     /// The last sequence handed out before this owner came, and to it.
     position: (u64, u64),
     delivered: (u64, u64),
-    window: Arc<Window>,
+    windows: [Arc<Window>; Lane::ALL.len()],
     actions: Vec<Action>,
     surrendered: Option<oneshot::Sender<()>>,
 }
@@ -161,7 +157,7 @@ impl Owner {
         office: Office,
         model: &Model,
         revision: u64,
-        window: Arc<Window>,
+        windows: [Arc<Window>; Lane::ALL.len()],
         tell: impl Fn(Input) + Clone + Send + Sync + 'static,
     ) -> Self {
         let now = clock::now();
@@ -195,7 +191,7 @@ impl Owner {
             tokens: HashMap::new(),
             position: (0, 0),
             delivered: (0, 0),
-            window,
+            windows,
             actions: Vec::new(),
             surrendered: None,
         }
@@ -372,6 +368,7 @@ impl Owner {
         }
     }
 
+    /// Tells the ingress, or puts it on record.
     fn fail(&self, id: RequestId, ingress: NodeId, code: Code) {
         self.metrics.failed(code);
         let failure = Failure::new(code, sentence(code));
@@ -406,13 +403,12 @@ impl Owner {
     }
 
     fn report(&self) {
-        let (requests, bytes) = self.engine.load();
-        let room = if bytes < WINDOW_BYTES { WINDOW_REQUESTS.saturating_sub(requests) } else { 0 };
-        self.window.set_room(room);
         let (free, outstanding) = self.engine.credit(clock::now());
         self.metrics.credit(free, outstanding);
         self.quota.report();
         for lane in Lane::ALL {
+            let (requests, bytes) = self.engine.load(lane);
+            self.windows[lane.index()].holds(requests, bytes);
             self.metrics.queue(lane, self.engine.depth(lane));
         }
     }
@@ -441,6 +437,8 @@ const fn sentence(code: Code) -> &'static str {
         Code::DeadlineExceeded => {
             "The deadline passed while the request waited for a worker; allow more time or try when there is less load."
         }
+        Code::Poison => "The request was run three times, and each time its worker did not live to answer: it is not tried again.",
+        Code::OverLimit => "The request alone is more than a limit of its tenant or key allows; make it smaller or have the limit raised.",
         _ => "The request could not be scheduled; try again.",
     }
 }

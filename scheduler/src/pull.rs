@@ -1,55 +1,18 @@
 //! edge: reads one lane of one model, no faster than the window allows.
 
 use crate::settled;
+use crate::window::Window;
 use futures::stream::{self, BoxStream, StreamExt};
 use shared::broker::{Broker, BrokerError, Delivery, LaneFilter, Puller};
 use shared::domain::{Lane, Token};
-use shared::wire::COALESCE_MAX;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// How long one pull waits at the broker: long enough to cost nothing when idle, short enough to notice a deaf one.
 const PULL_WAIT: Duration = Duration::from_secs(5);
 
-/// Frames asked for at once: more would only wait here instead of there.
-const FRAMES_MAX: usize = 256;
-
 /// Pause after a failed pull.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
-
-/// How many more requests the model's engine will hold.
-#[derive(Debug)]
-pub(crate) struct Window {
-    room: AtomicUsize,
-    grew: Notify,
-}
-
-impl Window {
-    pub(crate) fn new(room: usize) -> Self {
-        Self { room: AtomicUsize::new(room), grew: Notify::new() }
-    }
-
-    pub(crate) fn set_room(&self, room: usize) {
-        let before = self.room.swap(room, Ordering::Relaxed);
-        if before < COALESCE_MAX && room >= COALESCE_MAX {
-            self.grew.notify_waiters();
-        }
-    }
-
-    /// Frames that fit even if each is full.
-    async fn frames(&self) -> usize {
-        loop {
-            let grew = self.grew.notified();
-            let frames = self.room.load(Ordering::Relaxed) / COALESCE_MAX;
-            if frames > 0 {
-                return frames.min(FRAMES_MAX);
-            }
-            grew.await;
-        }
-    }
-}
 
 /// What a lane's reader hands to the model's loop.
 #[derive(Debug)]
@@ -106,6 +69,7 @@ impl Reader {
         let frames = self.window.frames().await;
         let deliveries = puller.pull(frames, PULL_WAIT).await?;
         self.was_idle = deliveries.is_empty();
+        self.window.read(deliveries.len());
         let deliveries = if self.filter.lane.is_deferred() { trimmed(&self.broker, deliveries).await? } else { deliveries };
         Ok((!deliveries.is_empty()).then_some(Read::Deliveries(self.filter.lane, deliveries)))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) id: RequestId,
+    /// Where it was ordered.
     pub(super) lane: Lane,
     pub(super) tenant: Arc<str>,
     pub(super) tokens: u64,
@@ -20,9 +21,9 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn of(entry: &Entry) -> Self {
-        let Item { id, lane, tokens_in, tokens_out, .. } = entry.item;
+        let Item { id, tokens_in, tokens_out, .. } = entry.item;
         let cost = Item::cost(tokens_in, tokens_out);
-        Self { id, lane, tenant: Arc::clone(&entry.item.tenant), tokens: u64::from(entry.item.tokens()), cost }
+        Self { id, lane: entry.lane, tenant: Arc::clone(&entry.item.tenant), tokens: u64::from(entry.item.tokens()), cost }
     }
 }
 

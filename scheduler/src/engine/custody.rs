@@ -8,11 +8,17 @@ use super::batch::{Ended, Member};
 use super::event::Action;
 use super::frames::FrameKey;
 use super::item::{Entry, Item, State};
+use super::lanes::aged_after;
+use super::queue::FairQueue;
+use super::turnstile::Turnstiles;
 use super::{ACCEPT_WAIT, Engine, RUNS_ELSEWHERE_WAIT};
 use shared::clock::Time;
-use shared::domain::{BatchId, ModelKind, NodeId, RequestId};
+use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::error::Code;
 use shared::wire::{BackendCredit, ItemDone, Running};
+
+/// Workers that a deferred item may have killed before it fails. After the first it runs alone, so that the next two are evidence.
+const CRASHES_MAX: u8 = 3;
 
 impl Engine {
     pub(super) fn accepted(&mut self, worker: &NodeId, batch: BatchId, actions: &mut Vec<Action>) {
@@ -65,11 +71,15 @@ impl Engine {
 
     /// A worker no longer has what it had accepted, and nobody said how it ended. An interactive item's ingress sees to it; a
     /// deferred one is queued again.
-    fn interrupted(&mut self, member: &Member, actions: &mut Vec<Action>) {
-        let Some(state) = self.items.get(&member.id).map(|entry| entry.state) else { return };
+    fn interrupted(&mut self, member: &Member, crashed: bool, actions: &mut Vec<Action>) {
+        let Some(entry) = self.items.get_mut(&member.id) else { return };
+        entry.crashes = entry.crashes.saturating_add(u8::from(crashed));
+        let (state, is_poison) = (entry.state, entry.crashes >= CRASHES_MAX);
         self.queue.refund(member.lane, &member.tenant, member.cost);
-        if state == State::Running {
-            self.queue_again(member.id, actions);
+        match state {
+            State::Running if is_poison => self.fail(member.id, Code::Poison, actions),
+            State::Running => self.queue_again(member.id, actions),
+            State::Reserving | State::Waiting | State::Dispatched(_) | State::Failing => {}
         }
     }
 
@@ -124,7 +134,7 @@ impl Engine {
         self.hand_over_late(&late, actions);
         running.iter().for_each(|run| self.leave_to_another(run.id, actions));
         let unlisted = self.fleet.heartbeat(now, worker, backends, running);
-        unlisted.iter().for_each(|member| self.interrupted(member, actions));
+        unlisted.iter().for_each(|member| self.interrupted(member, true, actions));
     }
 
     /// A worker runs for another owner what waits here. A deferred item's end is not heard here, so that its frame is given
@@ -142,17 +152,35 @@ impl Engine {
     fn give_back(&mut self, frame: FrameKey, actions: &mut Vec<Action>) {
         let mut ids: Vec<(u64, RequestId)> = self.items.iter().filter(|(_, e)| e.frame == frame).map(|(id, e)| (e.order, *id)).collect();
         ids.sort_unstable(); // So that the same events give the same actions.
-        for (_, id) in ids {
-            self.remove(id, actions);
-        }
+        let entries: Vec<Entry> = ids.into_iter().filter_map(|(_, id)| self.remove(id, actions)).collect();
         self.frames.give_back(frame);
         actions.push(Action::Nak(frame, RUNS_ELSEWHERE_WAIT));
+        entries.iter().for_each(|entry| self.ask(&entry.item.account(), actions)); // Others may be asked about in their stead.
     }
 
-    pub(super) fn worker_gone(&mut self, worker: &NodeId, actions: &mut Vec<Action>) {
+    /// One that said goodbye did not crash.
+    pub(super) fn worker_gone(&mut self, worker: &NodeId, crashed: bool, actions: &mut Vec<Action>) {
         let (unaccepted, running) = self.fleet.remove(worker);
         unaccepted.iter().for_each(|(batch, members)| self.take_back(*batch, members, actions));
-        running.iter().for_each(|member| self.interrupted(member, actions));
+        running.iter().for_each(|member| self.interrupted(member, crashed, actions));
+    }
+
+    /// Orders what has waited for too long one lane up: of each lane the oldest item, and the next when that has gone. One at a
+    /// time, because a lane that is late as a whole must not become the lane above it.
+    pub(super) fn promote_aged(&mut self, now: Time) {
+        for lane in Lane::ALL {
+            let Some((after, up)) = aged_after(lane) else { continue };
+            let is_waiting = |id: &RequestId| self.items.get(id).is_some_and(|entry| entry.state == State::Waiting);
+            if self.aged[lane.index()].as_ref().is_some_and(is_waiting) {
+                continue;
+            }
+            let Some(id) = self.queue.oldest(lane, now.saturating_sub(after)) else { continue };
+            let Some(entry) = self.items.get_mut(&id).filter(|entry| entry.item.lane == lane) else { continue };
+            self.queue.remove(entry);
+            entry.lane = up;
+            self.queue.push(entry);
+            self.aged[lane.index()] = Some(id);
+        }
     }
 
     /// Nobody waits for these. What a worker has, it ends itself.
@@ -179,17 +207,19 @@ impl Engine {
     /// Somebody else sees to the item and its deadline now; it stays in custody.
     fn set_aside(&mut self, id: RequestId, state: State) {
         let Some(entry) = self.items.get_mut(&id) else { return };
-        if entry.state == State::Waiting {
-            self.queue.remove(entry);
-        }
+        unqueue(&mut self.queue, &mut self.turnstiles, entry);
         self.deadlines.remove(&(entry.item.deadline, id));
         entry.state = state;
     }
 
     /// The item leaves the engine and its frame.
     pub(super) fn drop_item(&mut self, id: RequestId, actions: &mut Vec<Action>) {
-        if let Some(entry) = self.remove(id, actions) {
-            self.leave_frame(&entry, actions);
+        let Some(entry) = self.remove(id, actions) else { return };
+        self.leave_frame(&entry, actions);
+        if entry.item.lane.is_deferred() {
+            let account = entry.item.account();
+            self.turnstiles.ended(&account);
+            self.ask(&account, actions); // Its place may have been what another waits for.
         }
     }
 
@@ -197,10 +227,9 @@ impl Engine {
     pub(super) fn remove(&mut self, id: RequestId, actions: &mut Vec<Action>) -> Option<Entry> {
         let entry = self.items.remove(&id)?;
         self.deadlines.remove(&(entry.item.deadline, id));
-        self.bytes -= entry.item.bytes;
-        if entry.state == State::Waiting {
-            self.queue.remove(&entry);
-        }
+        let held = &mut self.held[entry.frame.lane.index()];
+        (held.items, held.bytes) = (held.items - 1, held.bytes - entry.item.bytes);
+        unqueue(&mut self.queue, &mut self.turnstiles, &entry);
         actions.push(Action::Release(id));
         Some(entry)
     }
@@ -210,5 +239,14 @@ impl Engine {
         if self.frames.left(entry.frame) {
             actions.push(Action::Ack(entry.frame));
         }
+    }
+}
+
+/// Takes an item from where it waits, if it does.
+fn unqueue(queue: &mut FairQueue, turnstiles: &mut Turnstiles, entry: &Entry) {
+    match entry.state {
+        State::Waiting => queue.remove(entry),
+        State::Reserving if entry.item.lane.is_deferred() => turnstiles.left(&entry.item.account(), entry.order),
+        State::Reserving | State::Dispatched(_) | State::Running | State::Failing => {}
     }
 }

@@ -61,8 +61,16 @@ mod tests {
     const BOUNDS: Bounds = Bounds { inputs: 8, tokens: 1_000, bytes: 1_000, padded: true };
 
     fn shapes(lengths: &[u32]) -> Vec<Shape> {
-        let shape =
-            |longest: u32| Shape { id: RequestId(uuid::Uuid::nil()), compat: 0, cost: 1, inputs: 1, tokens: longest, longest, bytes: 1 };
+        let shape = |longest: u32| Shape {
+            id: RequestId(uuid::Uuid::nil()),
+            compat: 0,
+            cost: 1,
+            inputs: 1,
+            tokens: longest,
+            longest,
+            bytes: 1,
+            is_alone: false,
+        };
         lengths.iter().copied().map(shape).collect()
     }
 

@@ -4,10 +4,12 @@ use super::batch::{Batch, Member, Slot};
 use super::call::{Bounds, Call};
 use super::cut;
 use super::item::{Item, Shape, State};
+use super::lanes::{INTERACTIVE_RECENT, LaneSet, ceiling};
 use super::linger::Arrivals;
 use super::{Action, Engine, EngineConfig, INGRESS_SILENT};
 use shared::clock::Time;
-use shared::domain::{BatchId, ModelKind, RequestId};
+use shared::domain::{BatchId, Lane, ModelKind, RequestId};
+use std::iter;
 
 /// Bytes of one dispatched batch: a batch travels in one frame (768 KiB) with room for its header.
 const BATCH_BYTES_MAX: usize = 700 * 1024;
@@ -17,20 +19,24 @@ const LOOK_AHEAD: usize = 4;
 
 impl Engine {
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.linger_until = None;
+        (self.linger_until, self.ceilings_until) = (None, None);
         self.settle_until = self.settle_until.filter(|until| now < *until);
         if self.settle_until.is_some() {
             return;
         }
         self.count_company(now);
-        while let Some(first) = self.next_awaited(now, actions) {
-            let Some(slot) = self.fleet.free_slot(now, first.tokens) else { return };
+        let mut room = LaneSet::ALL;
+        while let Some((lane, first)) = self.next_awaited(now, room, actions) {
+            let Some(slot) = self.fleet.free_slot(now, first.tokens) else {
+                room = room.above(lane); // Nobody less urgent goes past what finds no room.
+                continue;
+            };
             let bounds = self.bounds(&slot);
             if let Some(until) = self.hold_for_company(now, &slot, &bounds) {
                 self.linger_until = Some(until);
                 return;
             }
-            let call = self.gather(&first, bounds, self.limits.overhead(&slot.backend));
+            let call = self.gather(lane, &first, bounds, self.limits.overhead(&slot.backend));
             self.send(now, slot, call, actions);
         }
     }
@@ -69,14 +75,31 @@ impl Engine {
     }
 
     /// The next item by lane, tenant and deadline that anybody still waits for.
-    fn next_awaited(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Shape> {
+    fn next_awaited(&mut self, now: Time, room: LaneSet, actions: &mut Vec<Action>) -> Option<(Lane, Shape)> {
         loop {
-            let first = *self.queue.peek()?;
+            let open = self.open_lanes(now);
+            let (lane, first) = self.queue.next(room, open)?;
             if self.is_awaited(now, &self.items[&first.id].item) {
-                return Some(first);
+                return Some((lane, first));
             }
             self.drop_item(first.id, actions);
         }
+    }
+
+    /// The lanes whose next item stays below its ceiling. An array call is bounded by `objective_ms` instead, whoever is in it.
+    fn open_lanes(&mut self, now: Time) -> LaneSet {
+        let until = self.interactive_at.map(|at| at + INTERACTIVE_RECENT).filter(|until| now < *until);
+        let waiting = self.queue.waiting();
+        if self.config.kind == ModelKind::Array || until.is_none() || !(waiting.has(Lane::Async) || waiting.has(Lane::Bulk)) {
+            return LaneSet::ALL;
+        }
+        let filled = self.fleet.filled(now);
+        let is_below = |lane: Lane| self.queue.head(lane).is_none_or(|head| filled.is_idle() || filled.with(head.tokens) <= ceiling(lane));
+        let open = LaneSet::of(|lane| lane == Lane::Interactive || is_below(lane));
+        if open != LaneSet::ALL {
+            self.ceilings_until = until;
+        }
+        open
     }
 
     /// A deferred request has a record that waits for its answer, whatever became of its ingress.
@@ -85,13 +108,13 @@ impl Engine {
     }
 
     /// Who shares the call of the first in fair order.
-    fn gather(&self, first: &Shape, bounds: Bounds, overhead: u64) -> Call {
+    fn gather(&self, lane: Lane, first: &Shape, bounds: Bounds, overhead: u64) -> Call {
         let mut call = Call::new(bounds);
-        if self.config.kind != ModelKind::Array {
+        if self.config.kind != ModelKind::Array || first.is_alone {
             call.offer(first);
             return call;
         }
-        let mut order = self.queue.in_order(first.compat, self.lead()).take(self.look_ahead());
+        let mut order = iter::once(first).chain(self.queue.in_order(lane, first, self.lead())).take(self.look_ahead());
         if self.config.padded {
             let window: Vec<&Shape> = order.by_ref().take(cut::ITEMS_MAX).collect();
             cut::with_first(&window, &bounds, overhead).into_iter().for_each(|n| call.offer(window[n]));

@@ -71,7 +71,7 @@ pub enum Action {
         ingress: NodeId,
         code: Code,
     },
-    /// Give the request back to its ingress, which may try again.
+    /// Give an interactive request back to its ingress, which may try again.
     Refuse {
         id: RequestId,
         ingress: NodeId,

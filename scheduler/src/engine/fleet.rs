@@ -29,6 +29,25 @@ struct Load {
     tokens: u64,
 }
 
+/// Calls and tokens outstanding, each of what may be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filled {
+    calls: (u64, u64),
+    tokens: (u64, u64),
+}
+
+impl Filled {
+    pub(super) const fn is_idle(self) -> bool {
+        self.calls.0 == 0
+    }
+
+    /// With one more call of so many tokens: the fuller of the two, in hundredths.
+    pub(super) fn with(self, tokens: u32) -> u64 {
+        let hundredths = |(taken, of): (u64, u64), more: u64| ((taken + more) * 100).div_ceil(of.max(1));
+        hundredths(self.calls, 1).max(hundredths(self.tokens, tokens.into()))
+    }
+}
+
 #[derive(Debug)]
 struct Worker {
     seen: Time,
@@ -88,6 +107,19 @@ impl Fleet {
             (used, worker.tokens, worker.served)
         });
         best.map(|(worker, credit, _)| Slot { worker: worker.clone(), backend: credit.name.clone(), key: SlotKey::of(worker, credit) })
+    }
+
+    /// How much of what the live workers take is taken.
+    pub(super) fn filled(&self, now: Time) -> Filled {
+        let (mut keys, mut filled) = (HashSet::default(), Filled::default());
+        for (worker, credit) in self.candidates(now) {
+            if keys.insert(SlotKey::of(worker, credit)) {
+                let load = self.load(worker, credit);
+                filled.calls = (filled.calls.0 + u64::from(load.calls), filled.calls.1 + u64::from(credit.concurrency));
+                filled.tokens = (filled.tokens.0 + load.tokens, filled.tokens.1 + u64::from(credit.tokens));
+            }
+        }
+        filled
     }
 
     fn candidates(&self, now: Time) -> impl Iterator<Item = (&NodeId, &BackendCredit)> {

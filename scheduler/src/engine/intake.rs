@@ -3,10 +3,13 @@
 use super::event::Action;
 use super::frames::FrameKey;
 use super::item::{Entry, Item, State};
+use super::turnstile::{Account, Refused};
 use super::{Engine, RUNS_ELSEWHERE_WAIT};
 use shared::clock::Time;
 use shared::domain::RequestId;
-use shared::quota::Refusal;
+use shared::error::Code;
+use shared::quota::{Reason, Refusal};
+use std::time::Duration;
 
 impl Engine {
     pub(super) fn delivered(&mut self, now: Time, frame: FrameKey, items: Vec<Item>, actions: &mut Vec<Action>) {
@@ -58,28 +61,60 @@ impl Engine {
         let id = item.id;
         if !item.lane.is_deferred() {
             self.ingresses.entry(item.ingress.clone()).or_insert(now);
+            self.interactive_at = Some(now);
         }
         self.deadlines.insert((item.deadline, id));
-        self.bytes += item.bytes;
+        let held = &mut self.held[frame.lane.index()];
+        (held.items, held.bytes) = (held.items + 1, held.bytes + item.bytes);
         self.arrivals += 1;
-        self.items.insert(id, Entry { item, frame, state: State::Reserving, arrived: now, order: self.arrivals });
-        actions.push(Action::Reserve(id));
-    }
-
-    pub(super) fn reserved(&mut self, id: RequestId) {
-        if let Some(entry) = self.items.get_mut(&id)
-            && entry.state == State::Reserving
-        {
-            entry.state = State::Waiting;
-            self.queue.push(entry);
+        let account = item.lane.is_deferred().then(|| item.account());
+        self.items.insert(id, Entry::new(item, frame, now, self.arrivals));
+        match account {
+            Some(account) => {
+                self.turnstiles.arrive(&account, self.arrivals, id);
+                self.ask(&account, actions);
+            }
+            None => actions.push(Action::Reserve(id)),
         }
     }
 
-    pub(super) fn quota_refused(&mut self, id: RequestId, refusal: Refusal, actions: &mut Vec<Action>) {
-        let asked = self.items.get(&id).is_some_and(|entry| entry.state == State::Reserving);
-        if asked && let Some(entry) = self.remove(id, actions) {
+    /// Asks the quota about as many of an account as may be.
+    pub(super) fn ask(&mut self, account: &Account, actions: &mut Vec<Action>) {
+        while let Some(id) = self.turnstiles.next(account) {
+            actions.push(Action::Reserve(id));
+        }
+    }
+
+    /// Asks for those who were refused a while ago.
+    pub(super) fn ask_again(&mut self, now: Time, actions: &mut Vec<Action>) {
+        while let Some(account) = self.turnstiles.due(now) {
+            self.ask(&account, actions);
+        }
+    }
+
+    pub(super) fn reserved(&mut self, id: RequestId, actions: &mut Vec<Action>) {
+        let Some(entry) = self.items.get_mut(&id).filter(|entry| entry.state == State::Reserving) else { return };
+        entry.state = State::Waiting;
+        self.queue.push(entry);
+        if entry.item.lane.is_deferred() {
+            let account = entry.item.account();
+            self.turnstiles.granted(&account, entry.order);
+            self.ask(&account, actions);
+        }
+    }
+
+    /// An interactive request is its ingress's again; a deferred one waits here, unless it is more than the limit itself.
+    pub(super) fn quota_refused(&mut self, now: Time, id: RequestId, refusal: Refusal, actions: &mut Vec<Action>) {
+        let Some(entry) = self.items.get(&id).filter(|entry| entry.state == State::Reserving) else { return };
+        if !entry.item.lane.is_deferred() {
             actions.push(Action::Refuse { id, ingress: entry.item.ingress.clone(), refusal });
-            self.leave_frame(&entry, actions);
+            return self.drop_item(id, actions);
         }
+        if refusal.retry_after_ms.is_none() && !refusal.is_exhausted() {
+            return self.fail(id, Code::OverLimit, actions);
+        }
+        let wait = refusal.retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
+        let refused = Refused { wait, opens_with_an_end: refusal.reason == Reason::Concurrency };
+        self.turnstiles.refused(&entry.item.account(), entry.order, id, now, refused);
     }
 }

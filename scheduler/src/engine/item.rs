@@ -1,6 +1,7 @@
 //! core: what the engine knows of one request.
 
 use super::frames::FrameKey;
+use super::turnstile::Account;
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, NodeId, RequestId};
 use std::sync::Arc;
@@ -36,11 +37,15 @@ impl Item {
         self.tokens_in.saturating_add(self.tokens_out)
     }
 
-    /// What the forming of batches asks of it.
-    pub(super) fn shape(&self) -> Shape {
+    /// Whose limits it is counted against.
+    pub(super) fn account(&self) -> Account {
+        (Arc::clone(&self.tenant), self.key.clone())
+    }
+
+    fn shape(&self) -> Shape {
         let cost = Self::cost(self.tokens_in, self.tokens_out);
         let (inputs, tokens, longest) = (self.items.max(1), self.tokens(), self.longest.max(1));
-        Shape { id: self.id, compat: self.compat, cost, inputs, tokens, longest, bytes: self.bytes }
+        Shape { id: self.id, compat: self.compat, cost, inputs, tokens, longest, bytes: self.bytes, is_alone: false }
     }
 
     /// Service in the currency of fair share: an output token costs about two of input (VTC, OSDI'24).
@@ -62,11 +67,13 @@ pub(super) struct Shape {
     /// Tokens of its longest input.
     pub(super) longest: u32,
     pub(super) bytes: usize,
+    /// It shares a call with nobody.
+    pub(super) is_alone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The quota has been asked for.
+    /// The quota has been asked for, or, if deferred, will be.
     Reserving,
     Waiting,
     /// Sent to a worker that has not yet accepted.
@@ -89,8 +96,24 @@ impl State {
 pub(super) struct Entry {
     pub(super) item: Item,
     pub(super) frame: FrameKey,
+    /// The lane it is ordered in: its own, or the one above when it has waited for too long.
+    pub(super) lane: Lane,
     pub(super) state: State,
+    /// Workers that did not live to end it.
+    pub(super) crashes: u8,
     pub(super) arrived: Time,
     /// Rank among items of equal deadline; kept when an item is taken back, so that it returns to its place.
     pub(super) order: u64,
+}
+
+impl Entry {
+    pub(super) const fn new(item: Item, frame: FrameKey, now: Time, order: u64) -> Self {
+        let lane = item.lane;
+        Self { item, frame, lane, state: State::Reserving, crashes: 0, arrived: now, order }
+    }
+
+    /// What the forming of batches asks of it. One that may have killed a worker takes no others along.
+    pub(super) fn shape(&self) -> Shape {
+        Shape { is_alone: self.crashes > 0, ..self.item.shape() }
+    }
 }

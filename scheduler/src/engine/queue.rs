@@ -1,4 +1,4 @@
-//! core: the waiting items, in fair order: lanes strictly, tenants by least weighted service, items by deadline.
+//! core: the waiting items, in fair order: lanes in turns (`lanes.rs`), tenants by least weighted service, items by deadline.
 //!
 //! The tenant rule is VTC ("Fairness in Serving Large Language Models", OSDI'24): serve the backlogged tenant with the
 //! least service per weight; lift a tenant that comes back to the level of those who stayed, so that absence saves
@@ -6,8 +6,9 @@
 //! tenants stays within two of the largest items. A weight comes with each item, as it is when the item comes: a changed one counts
 //! from the tenant's next item on.
 
-use super::item::{Entry, Item, Shape};
-use super::order::Order;
+use super::item::{Entry, Shape};
+use super::lanes::{LaneSet, Turns};
+use super::order::InOrder;
 use foldhash::HashMap;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
@@ -38,12 +39,13 @@ pub(super) struct LaneQueue {
     pub(super) backlog: BTreeSet<(u64, Arc<str>)>,
     /// Service of the tenant served last: where one that comes back starts.
     floor: u64,
-    arrivals: BTreeMap<u64, Time>,
+    arrivals: BTreeMap<u64, (Time, RequestId)>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
-    lanes: [LaneQueue; Lane::ALL.len()],
+    pub(super) lanes: [LaneQueue; Lane::ALL.len()],
+    pub(super) turns: Turns,
     tokens: u64,
 }
 
@@ -62,32 +64,36 @@ impl FairQueue {
     }
 
     pub(super) fn push(&mut self, entry: &Entry) {
-        let lane = &mut self.lanes[entry.item.lane.index()];
-        lane.push(&entry.item, place(entry));
-        lane.arrivals.insert(entry.order, entry.arrived);
+        let lane = &mut self.lanes[entry.lane.index()];
+        lane.push(entry);
+        lane.arrivals.insert(entry.order, (entry.arrived, entry.item.id));
         self.tokens += u64::from(entry.item.tokens());
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
-        let lane = &mut self.lanes[entry.item.lane.index()];
+        let lane = &mut self.lanes[entry.lane.index()];
         lane.remove(&entry.item.tenant, &place(entry));
         lane.arrivals.remove(&entry.order);
         self.tokens -= u64::from(entry.item.tokens());
     }
 
-    /// Takes an item for a batch and charges its tenant.
+    /// Takes an item for a batch and charges its lane and its tenant.
     pub(super) fn serve(&mut self, entry: &Entry, cost: u64) {
-        let lane = &mut self.lanes[entry.item.lane.index()];
+        let waiting = self.waiting();
+        self.turns.served(entry.lane, cost, waiting);
+        let lane = &mut self.lanes[entry.lane.index()];
         lane.floor = lane.floor.max(lane.flows.get(&entry.item.tenant).map_or(0, |flow| flow.service));
         self.remove(entry);
-        self.charge(entry.item.lane, &entry.item.tenant, cost);
+        self.lanes[entry.lane.index()].charge(&entry.item.tenant, cost);
     }
 
     pub(super) fn charge(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
-        self.lanes[lane.index()].shift(tenant, |flow| flow.service.saturating_add(share(flow.weight, cost)));
+        self.turns.charge(lane, cost);
+        self.lanes[lane.index()].charge(tenant, cost);
     }
 
     pub(super) fn refund(&mut self, lane: Lane, tenant: &Arc<str>, cost: u64) {
+        self.turns.refund(lane, cost);
         self.lanes[lane.index()].shift(tenant, |flow| flow.service.saturating_sub(share(flow.weight, cost)));
     }
 
@@ -100,30 +106,45 @@ impl FairQueue {
         }
     }
 
-    /// The next item in fair order.
-    pub(super) fn peek(&self) -> Option<&Shape> {
-        self.lanes.iter().find_map(LaneQueue::peek)
+    /// The lanes in which something waits.
+    pub(super) fn waiting(&self) -> LaneSet {
+        LaneSet::of(|lane| !self.lanes[lane.index()].arrivals.is_empty())
     }
 
-    /// What waits and may share a call with `compat`, as the fair rule would serve it one by one. Tenants who are more than
-    /// `lead` tokens of service ahead of one who waits in their lane are left out.
-    pub(super) fn in_order(&self, compat: u64, lead: u64) -> impl Iterator<Item = &Shape> {
-        let lead = lead.saturating_mul(SCALE);
-        self.lanes.iter().flat_map(move |lane| Order::of(lane, compat, lead))
+    /// The next item of a lane.
+    pub(super) fn head(&self, lane: Lane) -> Option<&Shape> {
+        self.lanes[lane.index()].peek()
+    }
+
+    /// The next item in fair order, of the lanes with `room`. One that is not `open` gets its floor alone.
+    pub(super) fn next(&mut self, room: LaneSet, open: LaneSet) -> Option<(Lane, Shape)> {
+        let lane = self.turns.next(self.waiting().and(room), open)?;
+        Some((lane, *self.head(lane)?))
+    }
+
+    /// What may share a call with `first`, the next of its lane, as the fair rule would serve it one by one after that.
+    /// Tenants who are more than `lead` tokens of service ahead of one who waits in their lane are left out.
+    pub(super) fn in_order(&self, lane: Lane, first: &Shape, lead: u64) -> impl Iterator<Item = &Shape> {
+        InOrder::after(self, lane, first, lead.saturating_mul(SCALE))
+    }
+
+    /// The item of a lane that has waited longest, if it came by `before`.
+    pub(super) fn oldest(&self, lane: Lane, before: Time) -> Option<RequestId> {
+        let (_, (arrived, id)) = self.lanes[lane.index()].arrivals.first_key_value()?;
+        (*arrived <= before).then_some(*id)
     }
 
     /// The most urgent lane in which something waits, and when the first and the last of it came.
     pub(super) fn arrivals(&self) -> Option<(Lane, Time, Time)> {
         Lane::ALL.into_iter().find_map(|lane| {
-            let mut arrivals = self.lanes[lane.index()].arrivals.values();
-            let first = *arrivals.next()?;
-            Some((lane, first, arrivals.next_back().copied().unwrap_or(first)))
+            let mut arrivals = self.lanes[lane.index()].arrivals.values().map(|(arrived, _)| *arrived);
+            let first = arrivals.next()?;
+            Some((lane, first, arrivals.next_back().unwrap_or(first)))
         })
     }
 
     pub(super) fn clear(&mut self) {
-        self.lanes = Default::default();
-        self.tokens = 0;
+        *self = Self::default();
     }
 }
 
@@ -142,8 +163,8 @@ impl LaneQueue {
         self.flows.get(tenant)?.waiting.values().next()
     }
 
-    fn push(&mut self, item: &Item, place: Place) {
-        let tenant = &item.tenant;
+    fn push(&mut self, entry: &Entry) {
+        let tenant = &entry.item.tenant;
         if self.flows.len() >= FLOWS_KEPT && !self.flows.contains_key(tenant) {
             let floor = self.floor;
             self.flows.retain(|_, flow| !flow.waiting.is_empty() || flow.service > floor);
@@ -154,8 +175,8 @@ impl LaneQueue {
             flow.service = flow.service.max(floor);
             self.backlog.insert((flow.service, Arc::clone(tenant)));
         }
-        flow.weight = item.weight;
-        flow.waiting.insert(place, item.shape());
+        flow.weight = entry.item.weight;
+        flow.waiting.insert(place(entry), entry.shape());
     }
 
     fn remove(&mut self, tenant: &Arc<str>, place: &Place) {
@@ -164,6 +185,10 @@ impl LaneQueue {
         if flow.waiting.is_empty() {
             self.backlog.remove(&(flow.service, Arc::clone(tenant)));
         }
+    }
+
+    fn charge(&mut self, tenant: &Arc<str>, cost: u64) {
+        self.shift(tenant, |flow| flow.service.saturating_add(share(flow.weight, cost)));
     }
 
     fn shift(&mut self, tenant: &Arc<str>, change: impl Fn(&Flow) -> u64) {
@@ -179,7 +204,7 @@ impl LaneQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::item::State;
+    use super::super::item::Item;
     use super::*;
     use crate::engine::FrameKey;
     use shared::domain::NodeId;
@@ -200,12 +225,16 @@ mod tests {
             deadline: Time(deadline),
             ingress: NodeId::parse("i").unwrap(),
         };
-        Entry { item, frame: FrameKey { lane, epoch: 0, sequence: n }, state: State::Waiting, arrived: Time(n), order: n }
+        Entry::new(item, FrameKey { lane, epoch: 0, sequence: n }, Time(n), n)
+    }
+
+    fn next(queue: &mut FairQueue) -> Option<RequestId> {
+        queue.next(LaneSet::ALL, LaneSet::ALL).map(|(_, shape)| shape.id)
     }
 
     fn serve_all(queue: &mut FairQueue, entries: &[Entry]) -> Vec<u128> {
         let mut order = Vec::new();
-        while let Some(id) = queue.peek().map(|shape| shape.id) {
+        while let Some(id) = next(queue) {
             let entry = entries.iter().find(|e| e.item.id == id).unwrap();
             queue.serve(entry, 10);
             order.push(id.0.as_u128());
@@ -254,14 +283,9 @@ mod tests {
     }
 
     #[test]
-    fn within_a_tenant_the_earliest_deadline_goes_first_and_lanes_go_in_order() {
-        let entries = [
-            entry(1, "a", Lane::Bulk, 1),
-            entry(2, "a", Lane::Interactive, 90),
-            entry(3, "a", Lane::Interactive, 50),
-            entry(4, "a", Lane::Async, 10),
-        ];
-        assert_eq!(serve_all(&mut queue_of(&entries), &entries), [3, 2, 4, 1]);
+    fn within_a_tenant_the_earliest_deadline_goes_first() {
+        let entries = [entry(1, "a", Lane::Async, 90), entry(2, "a", Lane::Async, 50), entry(3, "a", Lane::Async, 70)];
+        assert_eq!(serve_all(&mut queue_of(&entries), &entries), [2, 3, 1]);
     }
 
     #[test]
@@ -284,7 +308,9 @@ mod tests {
         entries.extend((10..20).map(|n| weighing(3, entry(n, "b", Lane::Interactive, 100))));
         entries.extend((20..25).map(|n| entry(n, "a", Lane::Bulk, 100)));
         let mut queue = queue_of(&entries);
-        let ahead: Vec<u128> = queue.in_order(0, u64::MAX).map(|shape| shape.id.0.as_u128()).collect();
+        let (lane, first) = queue.next(LaneSet::ALL, LaneSet::ALL).unwrap();
+        let rest = queue.in_order(lane, &first, u64::MAX).map(|shape| shape.id);
+        let ahead: Vec<u128> = std::iter::once(first.id).chain(rest).map(|id| id.0.as_u128()).collect();
         assert_eq!(ahead, serve_all(&mut queue, &entries));
     }
 
@@ -293,18 +319,19 @@ mod tests {
         let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
         let mut queue = queue_of(&entries);
         queue.charge(Lane::Interactive, &"b".into(), 500);
-        assert_eq!([499, 500].map(|lead| queue.in_order(0, lead).count()), [1, 2]);
+        let (lane, first) = queue.next(LaneSet::ALL, LaneSet::ALL).unwrap();
+        assert_eq!([499, 500].map(|lead| queue.in_order(lane, &first, lead).count()), [0, 1]);
     }
 
     #[test]
     fn a_refund_gives_the_turn_back() {
         let entries = [entry(1, "a", Lane::Interactive, 100), entry(2, "b", Lane::Interactive, 100)];
         let mut queue = queue_of(&entries);
-        let first = queue.peek().unwrap().id;
+        let first = next(&mut queue).unwrap();
         let entry = entries.iter().find(|e| e.item.id == first).unwrap();
         queue.serve(entry, 10);
         queue.refund(Lane::Interactive, &entry.item.tenant, 10);
         queue.push(entry);
-        assert_eq!(queue.peek().map(|shape| shape.id), Some(first));
+        assert_eq!(next(&mut queue), Some(first));
     }
 }

@@ -1,6 +1,7 @@
 //! The engine's behaviours, one by one. What they come to together is shown by `tests/simulation`.
 
 mod custody;
+mod lanes;
 mod padding;
 mod placing;
 mod recovery;
@@ -115,7 +116,7 @@ impl Rig {
     }
 
     fn is_empty(&self) -> bool {
-        self.engine.load() == (0, 0) && self.engine.credit(self.now).1 == 0
+        self.engine.is_empty() && self.engine.credit(self.now).1 == 0
     }
 }
 

@@ -19,6 +19,9 @@ const LINGER_GROWTH: u32 = 5;
 /// The whole wait for company, in lingers.
 const WHOLE_WAIT: u32 = 4;
 
+/// How long after the last interactive arrival the deferred lanes keep below their ceilings.
+const CEILINGS_FOR: Duration = Duration::from_secs(10);
+
 /// How long an idle slot may wait after the last arrival.
 const fn linger(kind: ModelKind, lane: Lane) -> Duration {
     match (kind, lane) {
@@ -27,6 +30,11 @@ const fn linger(kind: ModelKind, lane: Lane) -> Duration {
         (ModelKind::Array, Lane::Async) => Duration::from_millis(20),
         (ModelKind::Array, Lane::Bulk) => Duration::from_millis(200),
     }
+}
+
+/// Items in an engine's custody, and their bytes.
+fn load(engine: &Engine) -> (usize, usize) {
+    Lane::ALL.into_iter().map(|lane| engine.load(lane)).fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
 }
 
 pub(crate) struct Rules {
@@ -86,9 +94,10 @@ impl Audit {
     /// # Panics
     /// When the engine did what it may not.
     pub(crate) fn check(&mut self, now: Time, actions: &[Action], engine: &Engine) {
+        self.admit(now, engine);
         for action in actions {
             match action {
-                Action::Reserve(id) => self.books.admit(now, *id),
+                Action::Reserve(_) => {}
                 Action::Dispatch { batch, worker, backend, items } => self.dispatch(now, *batch, worker, backend, items),
                 Action::Ack(frame) => self.check_ack(*frame),
                 Action::Renew(frame) | Action::Nak(frame, _) => {
@@ -104,7 +113,15 @@ impl Audit {
                 }
             }
         }
-        assert_eq!(engine.load(), (self.books.custody.len(), self.books.bytes), "the engine's load and what it took and released");
+        self.admit(now, engine);
+        assert_eq!(load(engine), (self.books.custody.len(), self.books.bytes), "the engine's load and what it took and released");
+    }
+
+    /// What was delivered and is here has been taken into custody.
+    fn admit(&mut self, now: Time, engine: &Engine) {
+        let taken = |id: &RequestId| engine.holds(*id) && !self.books.custody.contains_key(id);
+        let taken: Vec<RequestId> = self.books.arriving.iter().copied().filter(taken).collect();
+        taken.into_iter().for_each(|id| self.books.admit(now, id));
     }
 
     fn check_ack(&self, frame: FrameKey) {
@@ -177,13 +194,20 @@ impl Audit {
         }
     }
 
+    /// While interactive work arrives, the deferred lanes leave some of a sequence model's credit free.
+    fn has_ceilings(&self, now: Time) -> bool {
+        let arrived = self.books.interactive_at.is_some_and(|at| now.since(at) < CEILINGS_FOR);
+        self.rules.kind == ModelKind::Sequence && arrived
+    }
+
     /// While credit is free, nothing waits longer than its linger.
     fn check_conserves_work(&self, now: Time, engine: &Engine) {
         let (free, outstanding) = engine.credit(now);
         if free == 0 || now < self.rules.dispatch_from || !(self.rules.is_roomy || outstanding == 0) {
             return;
         }
-        let waiting = self.books.custody.values().filter(|held| held.state == State::Waiting);
+        let may_go = |lane: Lane| lane == Lane::Interactive || !self.has_ceilings(now);
+        let waiting = self.books.custody.values().filter(|held| held.state == State::Waiting && may_go(held.item.lane));
         let Some(lane) = waiting.clone().map(|held| held.item.lane).min() else { return };
         let since: Vec<Time> = waiting.filter(|held| held.item.lane == lane).map(|held| held.since).collect();
         let waits = |arrival: Option<&Time>| {

@@ -71,6 +71,8 @@ pub(crate) struct Books {
     /// Delivered in this step: of two frames with one item, the first counts.
     pub(crate) arriving: BTreeSet<RequestId>,
     pub(crate) custody: BTreeMap<RequestId, Custody>,
+    /// When interactive work last came.
+    pub(crate) interactive_at: Option<Time>,
     /// Bytes in custody.
     pub(crate) bytes: usize,
     pub(crate) workers: BTreeMap<NodeId, Worker>,
@@ -79,6 +81,8 @@ pub(crate) struct Books {
     pub(crate) ingresses: BTreeMap<NodeId, Time>,
     /// When a slot was last freed.
     pub(crate) freed: Time,
+    /// Something left a batch, or turned out to be in one.
+    has_moved: bool,
     /// A worker was late to say that it has what was taken back from it.
     has_late: bool,
     /// Of batches that were refused or taken back, and not yet told.
@@ -133,6 +137,7 @@ impl Books {
     fn accepted(&mut self, worker: &NodeId, id: BatchId) {
         if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
             self.has_late |= batch.is_taken_back && !batch.is_accepted;
+            self.has_moved |= self.has_late;
             batch.is_accepted = true;
         }
     }
@@ -142,6 +147,7 @@ impl Books {
         if self.batches.get(&id).is_some_and(is_refusable) {
             let batch = self.batches.remove(&id).expect("looked up a moment ago");
             self.given_back.extend(batch.items.into_values());
+            self.has_moved = true;
         }
     }
 
@@ -149,6 +155,7 @@ impl Books {
         self.accepted(worker, id);
         if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
             items.iter().for_each(|done| drop(batch.items.remove(&done.id)));
+            self.has_moved = true;
         }
         self.drop_ended(now);
     }
@@ -173,6 +180,7 @@ impl Books {
             self.has_late |= is_late;
             if is_late || batch.is_accepted && now.since(batch.sent) >= UNLISTED_AFTER {
                 batch.items.retain(|id, _| lists(id));
+                self.has_moved = true;
             }
         }
         self.drop_ended(now);
@@ -180,11 +188,16 @@ impl Books {
 
     fn take_back(&mut self, now: Time) {
         let is_due = |batch: &&mut Batch| !batch.is_accepted && !batch.is_taken_back && now.since(batch.sent) >= ACCEPT_WAIT;
-        self.batches.values_mut().filter(is_due).for_each(|batch| batch.is_taken_back = true);
+        for batch in self.batches.values_mut().filter(is_due) {
+            (batch.is_taken_back, self.has_moved) = (true, true);
+        }
     }
 
     /// What is out and in no batch any more waits again; what waits and turns out to be in one does not.
     fn follow(&mut self, now: Time) {
+        if !std::mem::take(&mut self.has_moved) {
+            return;
+        }
         let batches = &self.batches;
         let carrier = |id: RequestId| batches.iter().find(|(_, batch)| batch.carries(id)).map(|(batch, _)| *batch);
         for (id, held) in &mut self.custody {
@@ -213,6 +226,7 @@ impl Books {
         for id in of_worker {
             let batch = self.batches.remove(&id).expect("listed a moment ago");
             self.given_back.extend(batch.items.into_values());
+            self.has_moved = true;
             self.freed = now;
         }
     }
@@ -237,7 +251,10 @@ impl Books {
 
     /// The engine takes an item.
     pub(crate) fn admit(&mut self, now: Time, id: RequestId) {
-        let (item, frame) = self.known.get(&id).expect("only what was delivered is reserved").clone();
+        let (item, frame) = self.known.get(&id).expect("only what was delivered is taken").clone();
+        if !frame.lane.is_deferred() {
+            self.interactive_at = Some(now);
+        }
         self.bytes += item.bytes;
         let held = Custody { item, frame, state: State::Reserving, since: now };
         assert!(self.custody.insert(id, held).is_none(), "{id} is admitted twice");
@@ -245,6 +262,7 @@ impl Books {
         let silent = |worker: &NodeId| self.workers.get(worker).is_none_or(|w| now.since(w.seen) >= HEARTBEAT_STALE);
         for batch in self.batches.values_mut().filter(|batch| silent(&batch.worker)) {
             batch.items.remove(&id);
+            self.has_moved = true;
         }
         self.drop_ended(now);
     }

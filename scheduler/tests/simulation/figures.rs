@@ -8,9 +8,9 @@ use shared::clock::Time;
 use shared::domain::ModelKind;
 use std::time::Duration;
 
-const LOAD: Time = Time::from_millis(3_000);
+pub(crate) const LOAD: Time = Time::from_millis(3_000);
 
-const ARRAY: Backend = Backend {
+pub(crate) const ARRAY: Backend = Backend {
     name: "only",
     concurrency: 1,
     tokens: 1 << 30,
@@ -20,7 +20,7 @@ const ARRAY: Backend = Backend {
 };
 
 /// 64 calls at once of a fifth of a second each: 320 requests a second.
-const SEQUENCE: Backend = Backend {
+pub(crate) const SEQUENCE: Backend = Backend {
     name: "only",
     concurrency: 64,
     tokens: 1 << 30,
@@ -29,7 +29,7 @@ const SEQUENCE: Backend = Backend {
     per_unit: Duration::from_millis(1),
 };
 
-fn plan(kind: ModelKind, backend: Backend, traffic: Vec<Traffic>) -> Plan {
+pub(crate) fn plan(kind: ModelKind, backend: Backend, traffic: Vec<Traffic>) -> Plan {
     Plan {
         kind,
         max_items: 64,
@@ -50,7 +50,7 @@ fn plan(kind: ModelKind, backend: Backend, traffic: Vec<Traffic>) -> Plan {
     }
 }
 
-fn live(plan: Plan) -> World {
+pub(crate) fn live(plan: Plan) -> World {
     let mut world = World::new(plan, Rng::new(1), false);
     world.run();
     world

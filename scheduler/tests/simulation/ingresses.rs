@@ -127,10 +127,12 @@ impl World {
         }
     }
 
-    /// Interactive requests share a frame; a deferred one has its own.
+    /// Interactive requests share a frame, and so do those of a chunk; an async one has its own.
     fn send_off(&mut self, ingress: usize, requests: Vec<Request>) {
-        let (deferred, interactive): (Vec<_>, Vec<_>) = requests.into_iter().partition(|request| request.lane.is_deferred());
-        for frame in deferred.into_iter().map(|request| vec![request]).chain([interactive]).filter(|frame| !frame.is_empty()) {
+        let of = |lane: Lane| requests.iter().filter(|request| request.lane == lane).cloned().collect::<Vec<Request>>();
+        let shared = [of(Lane::Interactive), of(Lane::Bulk)];
+        let alone = of(Lane::Async).into_iter().map(|request| vec![request]);
+        for frame in alone.chain(shared).filter(|frame| !frame.is_empty()) {
             let sender = &mut self.ingresses[ingress];
             sender.messages += 1;
             let message = sender.messages;

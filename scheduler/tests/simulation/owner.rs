@@ -99,7 +99,7 @@ impl World {
                 }
             }
             Action::Fail { id, code, .. } => {
-                self.verdict(id, if code == Code::DeadlineExceeded { Outcome::Expired } else { Outcome::Refused });
+                self.verdict(id, if code == Code::Poison { Outcome::Poisoned } else { Outcome::Expired });
                 if self.records[&id].request.lane.is_deferred() {
                     let after = self.rng.micros(100, 3_000);
                     self.post(after, Happening::Mail { scheduler: n, input: Input::Event(Event::Committed(id)) });
@@ -171,7 +171,7 @@ impl Owner {
     /// Nothing is in custody, no credit is occupied, and the loop has kept nothing.
     pub(crate) fn is_empty(&self) -> bool {
         let waits = Lane::ALL.iter().any(|lane| self.engine.depth(*lane) > 0);
-        self.engine.load() == (0, 0) && self.outstanding() == 0 && !waits && self.bytes.is_empty() && self.tokens.is_empty()
+        self.engine.is_empty() && self.outstanding() == 0 && !waits && self.bytes.is_empty() && self.tokens.is_empty()
     }
 
     pub(crate) fn outstanding(&self) -> usize {
@@ -179,7 +179,7 @@ impl Owner {
     }
 
     pub(crate) fn describe(&self) -> String {
-        let (engine, outstanding) = (self.engine.load(), self.outstanding());
+        let (engine, outstanding) = (Lane::ALL.map(|lane| self.engine.load(lane)), self.outstanding());
         format!("load {engine:?}, outstanding {outstanding}, bytes {}, tokens {:?}", self.bytes.len(), self.tokens)
     }
 

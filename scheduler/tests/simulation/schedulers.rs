@@ -84,7 +84,7 @@ impl World {
         for action in actions {
             self.perform(n, &mut owner, action);
         }
-        assert_eq!(owner.engine.load(), (0, 0), "a surrendered engine is empty");
+        assert!(owner.engine.is_empty(), "a surrendered engine is empty");
         if self.lease.holder == Some(n) {
             self.lease.holder = None;
         }
@@ -165,7 +165,7 @@ impl World {
         if !self.lanes[lane.index()].has_waiting(self.now) {
             return;
         }
-        let frames = self.plan.window.saturating_sub(owner.engine.load().0) / COALESCE_MAX;
+        let frames = self.plan.window.saturating_sub(owner.engine.load(lane).0) / COALESCE_MAX;
         owner.starved |= frames == 0;
         let taken = self.lanes[lane.index()].take(self.now, frames);
         if !taken.is_empty() {

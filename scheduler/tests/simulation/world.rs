@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
     Expired,
     /// The quota's word.
     Refused,
+    /// Its workers died, again and again.
+    Poisoned,
     /// Its caller left.
     Left,
     /// A stream that had begun ended with an error event.
@@ -282,7 +284,8 @@ impl World {
             Outcome::Answered => true,
             Outcome::Failed => self.plan.failing > 0,
             Outcome::Expired => !request.patient,
-            Outcome::Refused => self.plan.quota != crate::plan::Quota::AtOnce,
+            Outcome::Refused => self.plan.quota != crate::plan::Quota::AtOnce && !request.lane.is_deferred(),
+            Outcome::Poisoned => request.lane.is_deferred() && !self.plan.faults.are_none(),
             Outcome::Left => self.plan.traffic[request.traffic].fickle > 0,
             Outcome::Cut => request.stream && !self.plan.faults.are_none(),
             Outcome::Orphaned => !self.ingresses[request.ingress].alive,

@@ -130,7 +130,7 @@ fn what_the_quota_refuses_goes_back_to_its_ingress() {
     assert_eq!(actions, [Action::Reserve(id(1))], "nothing else happens before the quota has answered");
     let refusal = Refusal { reason: Reason::Tokens, whose: Whose::Key, retry_after_ms: Some(600), standing: Standing::default() };
     let refused = Action::Refuse { id: id(1), ingress: node("ingress"), refusal };
-    assert_eq!(rig.step([Event::QuotaRefused { id: id(1), refusal }]), [Action::Release(id(1)), refused, Action::Ack(frame)]);
+    assert_eq!(rig.step([Event::QuotaRefused { id: id(1), refusal }]), [refused, Action::Release(id(1)), Action::Ack(frame)]);
 }
 
 #[test]

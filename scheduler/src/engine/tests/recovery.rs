@@ -128,7 +128,7 @@ fn batches_of_a_later_ownership_have_numbers_of_their_own() {
     });
     assert_ne!(first, second);
     rig.step([accepted("worker", first)]);
-    assert_eq!(rig.engine.load().0, 1, "an answer to the earlier one is not taken for the later one's");
+    assert_eq!(rig.engine.load(Lane::Interactive).0, 1, "an answer to the earlier one is not taken for the later one's");
 }
 
 #[test]
