@@ -20,7 +20,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let registry = setup::registry();
     let _status = status::serve(args.role.metrics, Arc::clone(&broker), registry.clone()).await?;
     let (directory, _following) = setup::directory(&config, &broker).await?;
-    let treasury = setup::treasury(&config, &directory).await;
+    let treasury = setup::treasury(&config, &directory).await?;
     let scheduler = Scheduler::start(&config, treasury, Arc::clone(&broker), id, &registry).await.map_err(Failed::broken)?;
     out::line("ready");
     signals::stop().await?;

@@ -78,12 +78,12 @@ pub(crate) async fn directory(config: &Config, broker: &Arc<dyn Broker>) -> Resu
 }
 
 /// Who has which limits, and where they are counted.
-pub(crate) async fn treasury(config: &Config, directory: &LiveDirectory) -> Treasury {
+pub(crate) async fn treasury(config: &Config, directory: &LiveDirectory) -> Result<Treasury, Failed> {
     let ledger = match &config.redis {
         Some(redis) => Ledger::Shared(Arc::new(shared_ledger(redis).await?)),
         None => Ledger::Own(Arc::default()),
     };
-    Treasury { directory: directory.place(), ledger }
+    Ok(Treasury { directory: directory.place(), ledger })
 }
 
 async fn shared_ledger(redis: &Redis) -> Result<SharedLedger, Failed> {

@@ -61,7 +61,7 @@ async fn serve(config: Arc<Config>, choice: Choice, dev_key: Option<String>) -> 
     let limit = Duration::from_millis(config.limits.drain_timeout_ms);
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.map_err(Failed::broken)?;
     let (directory, _following) = setup::directory(&config, &broker).await?;
-    let treasury = setup::treasury(&config, &directory).await;
+    let treasury = setup::treasury(&config, &directory).await?;
     let scheduler =
         Scheduler::start(&config, treasury, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.map_err(Failed::broken)?;
     let id = entropy::node_id("ingress");

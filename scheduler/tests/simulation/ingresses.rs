@@ -123,12 +123,12 @@ impl World {
         };
         if self.ingresses[ingress].alive {
             let requests: Vec<Request> = (0..count).map(|_| self.accept(traffic, &plan, ingress)).collect();
-            self.send_off(ingress, requests);
+            self.send_off(ingress, &requests);
         }
     }
 
     /// Interactive requests share a frame, and so do those of a chunk; an async one has its own.
-    fn send_off(&mut self, ingress: usize, requests: Vec<Request>) {
+    fn send_off(&mut self, ingress: usize, requests: &[Request]) {
         let of = |lane: Lane| requests.iter().filter(|request| request.lane == lane).cloned().collect::<Vec<Request>>();
         let shared = [of(Lane::Interactive), of(Lane::Bulk)];
         let alone = of(Lane::Async).into_iter().map(|request| vec![request]);
@@ -257,7 +257,7 @@ impl World {
                 self.republished += 1;
                 let again = Waiter { republished: republished + 1, ..Waiter::new(Rc::clone(&request)) };
                 self.ingresses[n].waiting.insert(request.id, again);
-                self.send_off(n, vec![request]);
+                self.send_off(n, &[request]);
             }
         }
     }
