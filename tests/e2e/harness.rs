@@ -9,6 +9,9 @@ mod mill;
 mod node;
 mod probe;
 mod program;
+// The ledger's own tests have it, too.
+#[path = "../../shared/tests/quota/away/proxy.rs"]
+mod proxy;
 mod raw;
 mod redis;
 mod report;
@@ -22,6 +25,7 @@ pub(crate) use certificates::{AUTHORITY, Authority, Pair};
 pub(crate) use mill::Mill;
 pub(crate) use node::Role;
 pub(crate) use program::{Program, administer, nats_server, node_js, python, scratch, tidemill};
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawConnection;
 pub(crate) use redis::RedisServer;
 pub(crate) use report::report;

@@ -1,7 +1,7 @@
-//! Promise: a Redis that is killed or paused in the middle of the load costs no caller more than a bounded wait;
+//! Promise: a Redis that is killed, flushed, paused or slow in the middle of the load costs no caller more than a bounded wait;
 //! budgets go on for the stated grace and then close; and once it is back they are right to the token.
 
-use crate::harness::{KEY, Mill, RedisServer, SOON, chat, prompt, until};
+use crate::harness::{KEY, Mill, Proxy, RedisServer, SOON, chat, prompt, until};
 use futures::future::{join, join_all};
 use loadtest::client::{Answer, Client};
 use shared::clock::{self, Time};
@@ -71,6 +71,10 @@ async fn moment() {
     sleep(Duration::from_millis(700)).await;
 }
 
+fn answers(all: &[Seen]) -> usize {
+    all.iter().filter(|one| one.is_answer).count()
+}
+
 /// The next requests are answered; then Redis knows, to the token, what all of them have used.
 async fn budgets_are_right_again(mill: &Mill, redis: &RedisServer, before: &[Seen]) {
     let (client, ledger) = (mill.client_of(0, KEY), redis.ledger().await);
@@ -134,5 +138,50 @@ async fn a_paused_redis_closes_budgets_after_the_grace_and_they_are_right_when_i
     let all = under_load(&mill, trouble).await;
     assert_closed_after_the_grace(&all, lost);
     redis.signal("CONT").await;
+    budgets_are_right_again(&mill, &redis, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flushed_redis_costs_nobody_an_answer() {
+    let redis = RedisServer::start().await;
+    let mill = mill(&redis.url()).await;
+    let trouble = async {
+        for _ in 0..3 {
+            moment().await;
+            redis.flush().await;
+        }
+        moment().await;
+    };
+    let all = under_load(&mill, trouble).await;
+    assert_eq!(answers(&all), all.len(), "all are answered");
+    budgets_are_right_again(&mill, &redis, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_redis_is_waited_for_and_a_slower_one_is_not() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let mill = mill(&proxy.url()).await;
+    let slow = Duration::from_millis(200);
+    let mut since = clock::now();
+    let trouble = async {
+        moment().await;
+        proxy.delay(slow);
+        since = clock::now();
+        moment().await;
+        moment().await;
+    };
+    let waited = under_load(&mill, trouble).await;
+    assert_eq!(answers(&waited), waited.len(), "200 ms are within the timeout");
+    assert!(waited.iter().filter(|one| one.asked > since).all(|one| one.took >= slow), "Redis was asked for each of them");
+    let trouble = async {
+        proxy.delay(2 * slow);
+        moment().await;
+        moment().await;
+        proxy.delay(Duration::ZERO);
+        moment().await;
+    };
+    let all = [waited, under_load(&mill, trouble).await].concat();
+    assert_eq!(answers(&all), all.len(), "and without it they are answered too");
     budgets_are_right_again(&mill, &redis, &all).await;
 }

@@ -14,6 +14,7 @@ use shared::domain::RequestId;
 use shared::quota::{Decision, Reserve, Settle};
 use shared::task::{self, Guarded};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Orders that may wait: each request of an owner's full window, asked for and settled.
@@ -24,6 +25,10 @@ const ROUND_MAX: usize = 64;
 
 /// Tenants seeded at once; the requests of others are refused until there is room.
 const SEEDINGS_MAX: usize = 64;
+
+/// Until the usage journal holds every call that had ended when it was summed: its writers are 50 ms behind, and a busy
+/// machine adds to that.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 pub(super) enum Order {
     Reserve(Reserve),
@@ -46,7 +51,7 @@ impl Clerk {
         tell: impl Fn(Verdict) + Send + Sync + 'static,
     ) -> Self {
         let (orders, queue) = mpsc::channel(ORDERS_MAX);
-        let desk = Desk { ledger, broker, metrics, tell, parked: HashMap::new(), seedings: FuturesUnordered::new() };
+        let desk = Desk { ledger, broker, metrics, tell, parked: HashMap::new(), seedings: FuturesUnordered::new(), confirmations: FuturesUnordered::new() };
         Self { orders, _task: task::spawn_guarded("quota", desk.run(queue)) }
     }
 
@@ -69,6 +74,8 @@ struct Desk<F> {
     /// Requests that wait until their tenant is seeded: no more than the owner's window holds.
     parked: HashMap<Arc<str>, Vec<Reserve>>,
     seedings: FuturesUnordered<BoxFuture<'static, Seeded>>,
+    /// Tenants that are summed once more: no more than were seeded lately.
+    confirmations: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
@@ -82,7 +89,8 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
                     }
                     self.work(round.drain(..)).await;
                 }
-                Some((tenant, seeded)) = self.seedings.next() => self.unpark(&tenant, seeded).await,
+                Some(seeded) = self.seedings.next() => self.seeded(seeded).await,
+                Some(()) = self.confirmations.next() => {}
             }
         }
     }
@@ -132,6 +140,13 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         self.parked.insert(tenant, vec![asked]);
     }
 
+    async fn seeded(&mut self, (tenant, seeded): Seeded) {
+        self.unpark(&tenant, seeded).await;
+        if seeded && self.confirmations.len() < SEEDINGS_MAX {
+            self.confirmations.push(confirm(self.ledger.clone(), Arc::clone(&self.broker), tenant).boxed());
+        }
+    }
+
     /// Asks again for those that waited. Who is unseeded still is refused for now: a key that nobody has named, or the day
     /// has just changed.
     async fn unpark(&mut self, tenant: &Arc<str>, seeded: bool) {
@@ -154,5 +169,15 @@ async fn seed(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>, key: Op
             tracing::warn!(%error, "what a tenant has used is not known: its requests are refused until it is");
             (tenant, false)
         }
+    }
+}
+
+/// A ledger that has lost its memory has also lost what it had been told and the journal did not hold yet. So the sum is made
+/// once more when the journal must hold it.
+async fn confirm(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>) {
+    tokio::time::sleep(CATCH_UP).await;
+    match seeding::sum(&*broker, &tenant, None, true).await {
+        Ok(sum) => drop(ledger.seed(&sum).await),
+        Err(error) => tracing::warn!(%error, "what a tenant has used could not be summed once more: its last moments may not be counted"),
     }
 }

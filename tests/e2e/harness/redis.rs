@@ -5,6 +5,7 @@ use shared::quota::redis::RedisLedger;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -36,10 +37,23 @@ impl RedisServer {
         self.opened().await;
     }
 
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Stops it (`STOP`) or lets it go on (`CONT`).
     pub(crate) async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-s", signal, &id]).status().await.expect("there is a kill").success());
+    }
+
+    /// Has it forget everything, scripts included.
+    pub(crate) async fn flush(&self) {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it is there");
+        connection.write_all(b"FLUSHALL\r\nSCRIPT FLUSH\r\n").await.expect("it reads");
+        let mut answers = [0; 10];
+        connection.read_exact(&mut answers).await.expect("it answers");
+        assert_eq!(&answers, b"+OK\r\n+OK\r\n");
     }
 
     /// What it knows, as schedulers see it.
