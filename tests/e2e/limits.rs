@@ -1,7 +1,7 @@
 //! Promise: a tenant gets what its limits allow and no more, from however many callers it asks; and everything reserved
 //! is given back.
 
-use crate::harness::{KEY, KEY_SMALL, Mill, SOON, chat, prompt, until};
+use crate::harness::{KEY, KEY_SMALL, Mill, SOON, chat, embed, prompt, until};
 use futures::future::join_all;
 use loadtest::client::{Answer, Client};
 use std::time::Duration;

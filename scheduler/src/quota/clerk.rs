@@ -51,7 +51,15 @@ impl Clerk {
         tell: impl Fn(Verdict) + Send + Sync + 'static,
     ) -> Self {
         let (orders, queue) = mpsc::channel(ORDERS_MAX);
-        let desk = Desk { ledger, broker, metrics, tell, parked: HashMap::new(), seedings: FuturesUnordered::new(), confirmations: FuturesUnordered::new() };
+        let desk = Desk {
+            ledger,
+            broker,
+            metrics,
+            tell,
+            parked: HashMap::new(),
+            seedings: FuturesUnordered::new(),
+            confirmations: FuturesUnordered::new(),
+        };
         Self { orders, _task: task::spawn_guarded("quota", desk.run(queue)) }
     }
 

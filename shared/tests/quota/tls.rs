@@ -69,7 +69,8 @@ async fn a_redis_that_speaks_no_tls_is_away_where_tls_is_asked_for() {
 async fn a_file_that_will_not_do_is_named() {
     let files = certificates();
     let ours = client(files.path());
-    let secured = |tls: ClientTls| RedisLedger::open("rediss://127.0.0.1:1", PATIENT).unwrap().secured(&tls).err().map(|error| error.to_string());
+    let secured =
+        |tls: ClientTls| RedisLedger::open("rediss://127.0.0.1:1", PATIENT).unwrap().secured(&tls).err().map(|error| error.to_string());
     let absent = secured(ClientTls { ca: Some("/nowhere/ca.pem".into()), ..ours.clone() }).unwrap();
     assert!(absent.starts_with("/nowhere/ca.pem: cannot be read"), "{absent}");
     let another = secured(ClientTls { key: Some(files.path().join("server-key.pem")), ..ours }).unwrap();
