@@ -78,13 +78,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let api = Api::new(&args.server, PATIENCE)?;
     let job = Job { api, folder, input, completion_window: args.completion_window, lines_max: args.batch_rows };
     let mut progress = Progress::new("rows", plan.rows);
-    let plan = Run::new(&job, plan, journal)?.finish(&mut progress).await?;
+    let mut run = Run::new(&job, plan, journal)?;
+    run.finish(&mut progress).await?;
     progress.end();
-    let failed = output::write(&plan, &job.input, &target, &job.folder)?;
+    let plan = run.plan();
+    let failed = output::write(plan, &job.input, &target, &job.folder)?;
     job.folder.remove()?;
     let took = clock::now().since(began);
     out::note(&format!("{} rows in {:.1} s, {}/s", plan.rows, took.as_secs_f64(), rate(plan.rows - before, took)));
-    judged(&plan, failed, &target.path)
+    judged(plan, failed, &target.path)
 }
 
 fn input(args: &Args) -> Result<Input, Failed> {

@@ -52,7 +52,7 @@ async fn embed_with_callers(client: &Client, work: &Work, requests: u64) -> f64 
 }
 
 /// Every text's vector, asked of the backend itself.
-async fn backends_own(backend: &Client, texts: &Texts) -> Vec<String> {
+pub(crate) async fn backends_own(backend: &Client, texts: &Texts) -> Vec<String> {
     let mut vectors = Vec::with_capacity(texts.lines.len());
     for inputs in texts.lines.chunks(100) {
         let body = json!({ "model": "sandbox-embedding", "input": inputs, "encoding_format": "base64" });

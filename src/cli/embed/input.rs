@@ -84,7 +84,7 @@ impl Input {
     /// The columns as Arrow has them, all of the input's.
     pub(super) fn schema(&self) -> Result<SchemaRef, Failed> {
         match self.format {
-            Format::Jsonl => types::of_lines(self),
+            Format::Jsonl => jsonl::schema(self),
             Format::Csv => csv::schema(self),
             Format::Parquet | Format::Npy => parquet::schema(self),
         }

@@ -24,7 +24,7 @@ type Vectors = [Option<Vec<f32>>];
 pub(super) struct Target {
     pub(super) path: PathBuf,
     pub(super) format: Format,
-    /// `None`: the vectors alone.
+    /// False: the vectors alone.
     pub(super) columns: bool,
     /// The name of the vectors' column.
     pub(super) vector_column: String,
@@ -60,7 +60,11 @@ impl Target {
         if self.format == Format::Csv {
             return Err(Failed::refused(format!("{}: write a .parquet, .jsonl or .npy file", self.path.display())));
         }
+<<<<<<< ours
         drop(input.pieces(self.want())?);
+=======
+        input.pieces(self.want()).map(drop)?;
+>>>>>>> theirs
         if self.want() == Want::Arrow && input.schema()?.column_with_name(&self.vector_column).is_some() {
             let name = &self.vector_column;
             return Err(Failed::refused(format!("the input has a column `{name}` already: name the vectors' with --vector-column")));
@@ -104,38 +108,24 @@ impl Writer {
     }
 }
 
-/// Writes the output and the file of errors, each under its name when it is whole. Returns how many rows have no vector.
+/// Writes the output and the file of errors, each under its name when it is whole. Without a single vector there is no output.
+/// Returns how many rows have none.
 pub(super) fn write(plan: &Plan, input: &Input, target: &Target, folder: &Folder) -> Result<u64, Failed> {
-    let mut errors = Errors::new(folder, plan)?;
-    match plan.dimensions {
-        Some(dimensions) => write_vectors(plan, dimensions, input, target, folder, &mut errors)?,
-        None => {
-            for piece in input.pieces(Want::Texts)? {
-                let cells = piece?.cells;
-                errors.add(&cells, &vec![None; cells.len()])?;
-            }
-        }
-    }
-    errors.end(&target.path)
-}
-
-fn write_vectors(
-    plan: &Plan,
-    dimensions: usize,
-    input: &Input,
-    target: &Target,
-    folder: &Folder,
-    errors: &mut Errors<'_>,
-) -> Result<(), Failed> {
     let path = folder.output();
-    let mut writer = target.writer(input, &path, plan.rows, dimensions)?;
-    let mut vectors = spool::Reader::open(&folder.spool(), dimensions).map_err(|error| folder.broken(error))?;
+    let mut errors = Errors::new(folder, plan)?;
+    let mut vectors = spool::Reader::open(&folder.spool(), plan.dimensions).map_err(|error| folder.broken(error))?;
+    let mut writer = plan.dimensions.map(|dimensions| target.writer(input, &path, plan.rows, dimensions)).transpose()?;
     for piece in input.pieces(target.want())? {
         let piece = piece?;
         let rows = piece.cells.iter().map(|_| vectors.next()).collect::<Result<Vec<_>, _>>().map_err(|error| folder.broken(error))?;
-        writer.write(&piece.columns, &rows).map_err(|error| target.broken(error))?;
         errors.add(&piece.cells, &rows)?;
+        if let Some(writer) = &mut writer {
+            writer.write(&piece.columns, &rows).map_err(|error| target.broken(error))?;
+        }
     }
-    writer.end().map_err(|error| target.broken(error))?;
-    std::fs::rename(&path, &target.path).map_err(|error| target.broken(error))
+    if let Some(writer) = writer {
+        writer.end().map_err(|error| target.broken(error))?;
+        std::fs::rename(&path, &target.path).map_err(|error| target.broken(error))?;
+    }
+    errors.end(&target.path)
 }

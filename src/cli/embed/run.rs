@@ -47,8 +47,12 @@ impl<'a> Run<'a> {
         Ok(Self { job, plan, journal, cutter: Some(cutter), counts: HashMap::new() })
     }
 
+    pub(super) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Everything is in the spool when this returns.
-    pub(super) async fn finish(mut self, progress: &mut Progress) -> Result<Plan, Failed> {
+    pub(super) async fn finish(&mut self, progress: &mut Progress) -> Result<(), Failed> {
         self.submit_what_was_uploaded().await?;
         loop {
             let mut has_moved = self.open_another().await?;
@@ -57,7 +61,7 @@ impl<'a> Run<'a> {
                 self.show(progress);
             }
             if self.cutter.is_none() && self.plan.open().is_empty() {
-                return Ok(self.plan);
+                return Ok(());
             }
             if !has_moved {
                 tokio::time::sleep(LOOK_EVERY).await;

@@ -17,7 +17,8 @@ pub(super) struct Spool {
 
 /// A spool that is read from its beginning.
 pub(super) struct Reader {
-    file: BufReader<File>,
+    /// `None`: not one vector has come.
+    file: Option<BufReader<File>>,
     buffer: Vec<u8>,
 }
 
@@ -54,14 +55,17 @@ impl Spool {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, dimensions: usize) -> io::Result<Self> {
-        let file = BufReader::with_capacity(1 << 20, File::open(path)?);
-        Ok(Self { file, buffer: vec![0; THERE.len() + 4 * dimensions] })
+    /// `dimensions`: `None` where not one vector has come, and so there is no file.
+    pub(super) fn open(path: &Path, dimensions: Option<usize>) -> io::Result<Self> {
+        let file = dimensions.map(|_| File::open(path)).transpose()?;
+        let file = file.map(|file| BufReader::with_capacity(1 << 20, file));
+        Ok(Self { file, buffer: vec![0; THERE.len() + 4 * dimensions.unwrap_or_default()] })
     }
 
     /// The next row's vector. `None`: it has none.
     pub(super) fn next(&mut self) -> io::Result<Option<Vec<f32>>> {
-        self.file.read_exact(&mut self.buffer)?;
+        let Some(file) = &mut self.file else { return Ok(None) };
+        file.read_exact(&mut self.buffer)?;
         let (there, numbers) = self.buffer.split_at(THERE.len());
         let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         Ok((there == THERE).then(|| numbers.chunks_exact(4).map(number).collect()))
@@ -81,7 +85,7 @@ mod tests {
         spool.put(1, &[0.0, 0.0]).unwrap();
         let mut again = Spool::open(&path, 4, 2).unwrap();
         again.put(2, &[2.0, -1.0]).unwrap();
-        let mut reader = Reader::open(&path, 2).unwrap();
+        let mut reader = Reader::open(&path, Some(2)).unwrap();
         let rows: Vec<_> = (0..4).map(|_| reader.next().unwrap()).collect();
         assert_eq!(rows, [None, Some(vec![0.0, 0.0]), Some(vec![2.0, -1.0]), Some(vec![3.0, 0.5])]);
     }

@@ -1,8 +1,9 @@
 //! edge: JSON objects, one on each line. Empty lines are no rows.
 
-use super::types::{Object, Types};
+use super::types::{self, Kinds, Object};
 use super::{Bad, Cell, Columns, Input, PIECE_ROWS, Piece, Pieces, Want};
 use crate::cli::out::Failed;
+use arrow_schema::SchemaRef;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,26 +11,42 @@ use std::io::{BufRead, BufReader, Read};
 /// Bytes of one line: a row with its other columns.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Columns of one file: each is held in memory for the rows of a piece.
+const COLUMNS_MAX: usize = 1_000;
+
 pub(super) fn pieces(input: &Input, want: Want) -> Result<Pieces, Failed> {
     let lines = Lines::open(input)?;
-    let types = if want == Want::Arrow { Some(Types::of(input.schema()?)) } else { None };
-    Ok(Box::new(Rows { lines, want, types }))
+    let schema = if want == Want::Arrow { Some(schema(input)?) } else { None };
+    Ok(Box::new(Rows { lines, want, schema }))
+}
+
+/// What all the lines have together.
+pub(super) fn schema(input: &Input) -> Result<SchemaRef, Failed> {
+    let mut lines = Lines::open(input)?;
+    let mut kinds = Kinds::default();
+    while let Some(line) = lines.next()? {
+        kinds.add(&Object::read(&line).unwrap_or_default());
+        if kinds.len() > COLUMNS_MAX {
+            return Err(input.refused(format!("its objects have more than {COLUMNS_MAX} different members: use --only-vectors")));
+        }
+    }
+    Ok(kinds.schema())
 }
 
 /// The lines of the file, as long as there are any.
-pub(super) struct Lines {
+struct Lines {
     input: Input,
     reader: BufReader<File>,
 }
 
 impl Lines {
-    pub(super) fn open(input: &Input) -> Result<Self, Failed> {
+    fn open(input: &Input) -> Result<Self, Failed> {
         let file = File::open(&input.path).map_err(|error| input.refused(error))?;
         Ok(Self { input: input.clone(), reader: BufReader::with_capacity(1 << 20, file) })
     }
 
     /// The next line that is not empty.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, Failed> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, Failed> {
         loop {
             let mut line = Vec::new();
             let read = (&mut self.reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|error| self.input.refused(error))?;
@@ -50,7 +67,7 @@ impl Lines {
 struct Rows {
     lines: Lines,
     want: Want,
-    types: Option<Types>,
+    schema: Option<SchemaRef>,
 }
 
 impl Iterator for Rows {
@@ -78,9 +95,9 @@ impl Rows {
         if cells.is_empty() {
             return Ok(None);
         }
-        let columns = match (self.want, &self.types) {
+        let columns = match (self.want, &self.schema) {
             (Want::Json, _) => Columns::Json(texts),
-            (Want::Arrow, Some(types)) => Columns::Arrow(types.batch(&objects)),
+            (Want::Arrow, Some(schema)) => Columns::Arrow(types::batch(schema, &objects)),
             _ => Columns::None,
         };
         Ok(Some(Piece { cells, columns }))

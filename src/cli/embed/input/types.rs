@@ -1,9 +1,6 @@
 //! core: JSON objects as typed columns. A column is of the narrowest type that holds all its values; where they are of
 //! several kinds, or objects and lists, it holds strings, and what is no string stands there as JSON.
 
-use super::Input;
-use super::jsonl::Lines;
-use crate::cli::out::Failed;
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -11,9 +8,6 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-
-/// Columns of one file: each is held in memory for the rows of a piece.
-const COLUMNS_MAX: usize = 1_000;
 
 /// An object with its members in the order in which they stand.
 #[derive(Default)]
@@ -52,30 +46,15 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// The columns of all objects in a file, in the order in which they are first met.
-///
-/// # Errors
-/// The file cannot be read, or there are too many.
-pub(super) fn of_lines(input: &Input) -> Result<SchemaRef, Failed> {
-    let mut lines = Lines::open(input)?;
-    let mut columns = Kinds::default();
-    while let Some(line) = lines.next()? {
-        columns.add(&Object::read(&line).unwrap_or_default());
-        if columns.kinds.len() > COLUMNS_MAX {
-            return Err(input.refused(format!("its objects have more than {COLUMNS_MAX} different members: use --only-vectors")));
-        }
-    }
-    Ok(columns.schema())
-}
-
+/// The columns of all objects that were added, in the order in which they were first met.
 #[derive(Default)]
-struct Kinds {
+pub(super) struct Kinds {
     kinds: Vec<(String, Kind)>,
     places: HashMap<String, usize>,
 }
 
 impl Kinds {
-    fn add(&mut self, object: &Object) {
+    pub(super) fn add(&mut self, object: &Object) {
         for (name, value) in &object.0 {
             let place = *self.places.entry(name.clone()).or_insert_with(|| {
                 self.kinds.push((name.clone(), Kind::Null));
@@ -85,7 +64,11 @@ impl Kinds {
         }
     }
 
-    fn schema(&self) -> SchemaRef {
+    pub(super) const fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
         let fields = self.kinds.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
@@ -131,22 +114,12 @@ impl Kind {
     }
 }
 
-/// Makes the columns of a piece.
-pub(super) struct Types {
-    schema: SchemaRef,
-}
-
-impl Types {
-    pub(super) const fn of(schema: SchemaRef) -> Self {
-        Self { schema }
-    }
-
-    pub(super) fn batch(&self, objects: &[Object]) -> RecordBatch {
-        let columns = self.schema.fields().iter().map(|field| column(field, objects)).collect();
-        // An input without any column still has rows.
-        let options = RecordBatchOptions::new().with_row_count(Some(objects.len()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the columns were made for the schema")
-    }
+/// The columns of some of the objects that the schema was made of.
+pub(super) fn batch(schema: &SchemaRef, objects: &[Object]) -> RecordBatch {
+    let columns = schema.fields().iter().map(|field| column(field, objects)).collect();
+    // Objects without any member are rows all the same.
+    let options = RecordBatchOptions::new().with_row_count(Some(objects.len()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).expect("the columns were made for the schema")
 }
 
 fn column(field: &Field, objects: &[Object]) -> ArrayRef {
@@ -190,7 +163,7 @@ mod tests {
         let objects = [r#"{"i":7,"t":{"a":[1]}}"#, r#"{"t":"plain"}"#].map(|line| Object::read(line.as_bytes()).unwrap());
         let mut kinds = Kinds::default();
         objects.iter().for_each(|object| kinds.add(object));
-        let batch = Types::of(kinds.schema()).batch(&objects);
+        let batch = batch(&kinds.schema(), &objects);
         assert_eq!(batch.column(0).as_ref(), &Int64Array::from(vec![Some(7), None]));
         assert_eq!(batch.column(1).as_ref(), &StringArray::from(vec![r#"{"a":[1]}"#, "plain"]));
     }

@@ -64,3 +64,30 @@ where
 {
     array.as_primitive::<T>().value(row).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{ArrayRef, BooleanArray, Float32Array, ListArray, StringArray, UInt8Array};
+    use std::sync::Arc;
+
+    #[test]
+    fn strings_numbers_and_truth_values_become_members() {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("a\"", Arc::new(StringArray::from(vec![Some("x"), None]))),
+            ("n", Arc::new(UInt8Array::from(vec![7, 8]))),
+            ("f", Arc::new(Float32Array::from(vec![0.5, 2.0]))),
+            ("b", Arc::new(BooleanArray::from(vec![true, false]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        check(&batch.schema()).unwrap();
+        assert_eq!(objects(&batch), [r#"{"a\"":"x","n":7,"f":0.5,"b":true}"#, r#"{"a\"":null,"n":8,"f":2.0,"b":false}"#]);
+    }
+
+    #[test]
+    fn a_list_has_no_form() {
+        let list = ListArray::from_iter_primitive::<Float32Type, _, _>([Some([Some(1.0)])]);
+        let batch = RecordBatch::try_from_iter([("vectors", Arc::new(list) as ArrayRef)]).unwrap();
+        assert!(check(&batch.schema()).unwrap_err().contains("vectors"));
+    }
+}
