@@ -1,8 +1,11 @@
 //! loop: one owned model: receive → ask the engine → perform.
 
+mod announce;
+mod frames;
+
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
-use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey};
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::outcomes::{Failed, Registrar};
@@ -11,16 +14,17 @@ use crate::quota::{Counter, Treasury, Verdict};
 use crate::window::Window;
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashMap, HashMapExt};
+use frames::Waiting;
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
-use shared::broker::{ACK_WAIT_INTERACTIVE, AckToken, Address, Broker, Delivery};
+use shared::broker::{AckToken, Address, Broker};
 use shared::clock::{self, Time, millis};
 use shared::config::Model;
 use shared::domain::{Lane, NodeId, RequestId};
 use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{Dispatch, DispatchItem, Envelope, Held, Passed, Reply, ToIngress, ToWorker, decode};
+use shared::wire::{Dispatch, DispatchItem, Reply, ToIngress, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -92,15 +96,6 @@ pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle
         }
     });
     ModelHandle { mailbox, _task: task::spawn_guarded("model", owner.run(intake)) }
-}
-
-/// The bytes of a request in custody, as they came from the lane.
-struct Waiting {
-    envelope: Bytes,
-    body: Bytes,
-    frame: FrameKey,
-    published: Time,
-    deadline: Time,
 }
 
 /// Where the loop's inputs come from.
@@ -267,44 +262,6 @@ impl Owner {
         }
     }
 
-    fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery) -> Option<Event> {
-        let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
-        if lane == Lane::Interactive {
-            self.note_delivered(delivery.epoch, delivery.sequence);
-        }
-        let parts = match decode(&delivery.frame) {
-            Ok(parts) => parts,
-            Err(error) => {
-                tracing::error!(%error, model = %self.model.name, "a frame in the queue cannot be read and is dropped");
-                self.office.acks.send(Ack::Done(delivery.token.clone()));
-                return None;
-            }
-        };
-        self.tokens.insert(frame, delivery.token.clone());
-        let published = now.saturating_sub(delivery.age);
-        let mut items = Vec::with_capacity(parts.len());
-        for part in parts {
-            let envelope: Envelope = match part.decode() {
-                Ok(envelope) => envelope,
-                Err(error) => {
-                    tracing::error!(%error, model = %self.model.name, "a request in the queue cannot be read and is dropped");
-                    continue;
-                }
-            };
-            let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
-            let bytes = part.frame_bytes();
-            let waiting = Waiting { envelope: part.head, body: part.body, frame, published, deadline };
-            self.waiting.entry(envelope.id).or_insert(waiting);
-            let weight = self.office.treasury.weight(&envelope.tenant);
-            items.push(item(envelope, weight, lane, bytes, deadline));
-        }
-        Some(Event::Delivered { frame, items })
-    }
-
-    fn note_delivered(&mut self, epoch: u64, sequence: u64) {
-        self.delivered = if epoch == self.delivered.0 { (epoch, self.delivered.1.max(sequence)) } else { (epoch, sequence) };
-    }
-
     fn perform(&mut self, now: Time, action: Action) -> Option<Event> {
         match action {
             Action::Reserve(id) => return self.engine.item(id).and_then(|item| self.quota.reserve(item)),
@@ -379,29 +336,6 @@ impl Owner {
         self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), Bytes::new());
     }
 
-    /// Tells each ingress what of its work is held here, and how far its lane has been read.
-    fn announce(&self, now: Time) {
-        let mut held: HashMap<&NodeId, Vec<RequestId>> = self.engine.ingresses().map(|ingress| (ingress, Vec::new())).collect();
-        for (ingress, id) in self.engine.held(now.saturating_sub(HELD_EVERY)) {
-            held.entry(ingress).or_default().push(id);
-        }
-        for (ingress, ids) in held {
-            let message = ToIngress::Held(Held { from: self.office.id.clone(), ids, passed: self.passed(now).into_iter().collect() });
-            self.office.outbox.post(Address::Ingress(ingress.clone()), &message, Bytes::new());
-        }
-    }
-
-    /// What was handed out to an earlier owner counts as passed only when its redelivery has had time to arrive here.
-    fn passed(&self, now: Time) -> Option<Passed> {
-        let settled = now.since(self.since) > ACK_WAIT_INTERACTIVE + HELD_EVERY;
-        let (epoch, sequence) = match (self.delivered, self.position) {
-            (delivered, position) if settled && position > delivered => position,
-            ((0, _), _) => return None,
-            (delivered, _) => delivered,
-        };
-        Some(Passed { model: self.model.token.clone(), epoch, sequence })
-    }
-
     fn report(&self) {
         let (free, outstanding) = self.engine.credit(clock::now());
         self.metrics.credit(free, outstanding);
@@ -411,24 +345,6 @@ impl Owner {
             self.windows[lane.index()].holds(requests, bytes);
             self.metrics.queue(lane, self.engine.depth(lane));
         }
-    }
-}
-
-fn item(envelope: Envelope, weight: u32, lane: Lane, bytes: usize, deadline: Time) -> Item {
-    Item {
-        id: envelope.id,
-        longest: envelope.longest_tokens(),
-        tenant: envelope.tenant.into(),
-        weight,
-        key: envelope.key.map(Into::into),
-        lane,
-        tokens_in: envelope.tokens_in,
-        tokens_out: envelope.tokens_out,
-        items: envelope.items,
-        bytes,
-        compat: envelope.compat,
-        deadline,
-        ingress: envelope.ingress,
     }
 }
 

@@ -1,0 +1,78 @@
+//! edge: what the lane hands out, taken apart: measures for the engine, bytes and ack tokens for the loop.
+
+use super::Owner;
+use crate::acks::Ack;
+use crate::engine::{Event, FrameKey, Item};
+use bytes::Bytes;
+use shared::broker::Delivery;
+use shared::clock::Time;
+use shared::domain::Lane;
+use shared::wire::{Envelope, decode};
+use std::time::Duration;
+
+/// The bytes of a request in custody, as they came from the lane.
+pub(super) struct Waiting {
+    pub(super) envelope: Bytes,
+    pub(super) body: Bytes,
+    pub(super) frame: FrameKey,
+    pub(super) published: Time,
+    pub(super) deadline: Time,
+}
+
+impl Owner {
+    pub(super) fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery) -> Option<Event> {
+        let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
+        if lane == Lane::Interactive {
+            self.note_delivered(delivery.epoch, delivery.sequence);
+        }
+        let parts = match decode(&delivery.frame) {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::error!(%error, model = %self.model.name, "a frame in the queue cannot be read and is dropped");
+                self.office.acks.send(Ack::Done(delivery.token.clone()));
+                return None;
+            }
+        };
+        self.tokens.insert(frame, delivery.token.clone());
+        let published = now.saturating_sub(delivery.age);
+        let mut items = Vec::with_capacity(parts.len());
+        for part in parts {
+            let envelope: Envelope = match part.decode() {
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    tracing::error!(%error, model = %self.model.name, "a request in the queue cannot be read and is dropped");
+                    continue;
+                }
+            };
+            let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
+            let bytes = part.frame_bytes();
+            let waiting = Waiting { envelope: part.head, body: part.body, frame, published, deadline };
+            self.waiting.entry(envelope.id).or_insert(waiting);
+            let weight = self.office.treasury.weight(&envelope.tenant);
+            items.push(item(envelope, weight, lane, bytes, deadline));
+        }
+        Some(Event::Delivered { frame, items })
+    }
+
+    fn note_delivered(&mut self, epoch: u64, sequence: u64) {
+        self.delivered = if epoch == self.delivered.0 { (epoch, self.delivered.1.max(sequence)) } else { (epoch, sequence) };
+    }
+}
+
+fn item(envelope: Envelope, weight: u32, lane: Lane, bytes: usize, deadline: Time) -> Item {
+    Item {
+        id: envelope.id,
+        longest: envelope.longest_tokens(),
+        tenant: envelope.tenant.into(),
+        weight,
+        key: envelope.key.map(Into::into),
+        lane,
+        tokens_in: envelope.tokens_in,
+        tokens_out: envelope.tokens_out,
+        items: envelope.items,
+        bytes,
+        compat: envelope.compat,
+        deadline,
+        ingress: envelope.ingress,
+    }
+}
