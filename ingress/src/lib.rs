@@ -50,7 +50,7 @@ mod strangers;
 mod table;
 mod ticket;
 mod tls;
-pub mod webhooks;
+mod webhooks;
 
 pub use jwt::SourceError;
 pub use service::{Ingress, StartError};

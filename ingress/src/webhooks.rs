@@ -13,7 +13,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-pub use event::Event;
+pub(crate) use event::Event;
 
 use crate::metrics::WebhookMetrics;
 use crate::service::StartError;
@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const PER_TENANT_MAX: usize = 10_000;
 
 /// The webhooks of all tenants, as one ingress serves them. Cheap to share.
-pub struct Webhooks {
+pub(crate) struct Webhooks {
     id: NodeId,
     broker: Arc<dyn Broker>,
     /// By tenant; those that have any.
@@ -50,7 +50,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// The records cannot be followed; metrics that are in the registry already.
-    pub async fn start(
+    pub(crate) async fn start(
         config: &Config,
         broker: Arc<dyn Broker>,
         id: NodeId,
@@ -80,7 +80,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// `Unavailable`: announce it again. What cannot be kept because too many wait is lost with a warning.
-    pub async fn announce(&self, tenant: &str, event: &Event) -> Result<(), BrokerError> {
+    pub(crate) async fn announce(&self, tenant: &str, event: &Event) -> Result<(), BrokerError> {
         let targets = self.targets.get(tenant).map_or(&[][..], Vec::as_slice);
         for webhook in targets.iter().filter(|webhook| webhook.events.contains(&event.kind())) {
             let delivery = Delivery::new(tenant, event, webhook.url.as_str(), self.id.as_str(), now_ms());

@@ -1,11 +1,7 @@
-//! Promise: a webhook is what the official SDKs' `webhooks.unwrap` takes, and nothing that was changed on the way.
+//! Promise: who asked for it is told when a batch has ended, by a webhook that the official SDKs' `webhooks.unwrap` takes, and nothing
+//! that was changed on the way.
 
-use crate::harness::{Program, SOON, node_js, python};
-use ingress::webhooks::{Event, Webhooks};
-use prometheus::Registry;
-use shared::broker::memory::MemoryBroker;
-use shared::config::{EventKind, parse};
-use shared::domain::NodeId;
+use crate::harness::{Mill, Program, SOON, node_js, python};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+const KEY_TOLD: &str = "sk-e2e-canary-told";
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// Time for one script: a fresh interpreter on a busy machine is slow.
@@ -33,39 +30,39 @@ async fn receive(listener: &TcpListener) -> Post {
     socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let post = String::from_utf8(post).unwrap();
     let (head, body) = post.split_once("\r\n\r\n").unwrap();
-    let headers: serde_json::Map<_, _> =
-        head.lines().skip(1).filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let headers: serde_json::Map<_, _> = fields.map(|(name, value)| (name.to_owned(), value.into())).collect();
     Post { headers: serde_json::Value::from(headers).to_string(), body: body.to_owned() }
 }
 
-/// A webhook as a target gets it.
-async fn webhook() -> Post {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let hook = format!("{{ url: 'http://127.0.0.1:{port}/', secret: {SECRET} }}");
-    let policy = format!("{{ allow_private: true, allow_http: true, ports: [ {port} ] }}");
-    let config = parse(&format!("webhooks: {policy}\ntenants: [ {{ name: t, webhooks: [ {hook} ] }} ]\n"), "f").unwrap();
-    let id = NodeId::parse("ingress").unwrap();
-    let (webhooks, _task) = Webhooks::start(&config, MemoryBroker::new(), id, &Registry::new()).await.unwrap();
-    webhooks.announce("t", &Event::new(EventKind::BatchCompleted, "batch_1", 1_700_000_000)).await.unwrap();
-    timeout(SOON, receive(&listener)).await.expect("a post in time")
-}
-
-async fn unwraps(mut interpreter: Command, script: &str) {
-    let post = webhook().await;
-    interpreter.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script));
-    interpreter.env("WEBHOOK_SECRET", SECRET).env("WEBHOOK_HEADERS", post.headers).env("WEBHOOK_BODY", post.body);
+async fn run(mut interpreter: Command, script: &str, env: &[(&str, &str)]) -> String {
+    interpreter.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script)).envs(env.iter().copied());
     let ended = Program::start("sdk", interpreter).end(SCRIPT_TIMEOUT).await;
     assert_eq!(ended.code, Some(0), "{script}: {}\n{}", ended.out, ended.err);
-    assert_eq!(ended.out.trim(), "batch.completed batch_1, and three forgeries refused", "{script}");
+    ended.out.trim().to_owned()
 }
 
-#[tokio::test]
-async fn the_python_sdk_unwraps_it() {
-    unwraps(python(), "unwrap_webhook.py").await;
+/// A batch is submitted, ends, and its tenant is told: the SDK of `interpreter` says of what.
+async fn is_told(interpreter: Command, script: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let webhook = format!("{{ url: \"http://127.0.0.1:{port}/\", secret: \"{SECRET}\", events: [ \"batch.*\" ] }}");
+    let tenant = format!("{{ name: told, keys: [ {KEY_TOLD} ], webhooks: [ {webhook} ] }}");
+    let policy = format!("webhooks: {{ allow_private: true, allow_http: true, ports: [ {port} ] }}\n");
+    let mill = Mill::up().tenant(&tenant).sections(&policy).start().await;
+
+    let batch = run(python(), "submit_batch.py", &[("TIDEMILL_URL", mill.ingress(0)), ("TIDEMILL_KEY", KEY_TOLD)]).await;
+    let post = timeout(SOON, receive(&listener)).await.expect("the target is told in time");
+    let env = [("WEBHOOK_SECRET", SECRET), ("WEBHOOK_HEADERS", &post.headers), ("WEBHOOK_BODY", &post.body)];
+    assert_eq!(run(interpreter, script, &env).await, format!("batch.completed {batch}, and three forgeries refused"));
 }
 
-#[tokio::test]
-async fn the_node_sdk_unwraps_it() {
-    unwraps(node_js(), "unwrap_webhook.mjs").await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_sdk_takes_what_is_told_of_a_batch() {
+    is_told(python(), "unwrap_webhook.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_sdk_takes_what_is_told_of_a_batch() {
+    is_told(node_js(), "unwrap_webhook.mjs").await;
 }

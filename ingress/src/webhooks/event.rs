@@ -5,7 +5,7 @@ use shared::config::EventKind;
 
 /// That something has ended. The same end is the same event, whoever announces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     kind: EventKind,
     object: Box<str>,
     created_at: u64,
@@ -14,7 +14,7 @@ pub struct Event {
 impl Event {
     /// `object` is the id of what has ended (`batch_…`, `resp_…`, `job_…`), `created_at` the time of its end in seconds since
     /// 1970.
-    pub fn new(kind: EventKind, object: &str, created_at: u64) -> Self {
+    pub(crate) fn new(kind: EventKind, object: &str, created_at: u64) -> Self {
         Self { kind, object: object.into(), created_at }
     }
 
