@@ -60,11 +60,7 @@ impl Target {
         if self.format == Format::Csv {
             return Err(Failed::refused(format!("{}: write a .parquet, .jsonl or .npy file", self.path.display())));
         }
-<<<<<<< ours
-        drop(input.pieces(self.want())?);
-=======
         input.pieces(self.want()).map(drop)?;
->>>>>>> theirs
         if self.want() == Want::Arrow && input.schema()?.column_with_name(&self.vector_column).is_some() {
             let name = &self.vector_column;
             return Err(Failed::refused(format!("the input has a column `{name}` already: name the vectors' with --vector-column")));
