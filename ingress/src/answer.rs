@@ -158,7 +158,7 @@ impl Events {
     fn break_off(&mut self, failure: &Failure) -> Bytes {
         self.ended = true;
         self.exchange.failed(failure.code);
-        let event = refusal::event(failure);
+        let event = refusal::event(self.exchange.op(), failure);
         if self.at_boundary { event } else { [&b"\n\n"[..], &event].concat().into() }
     }
 }

@@ -1,5 +1,5 @@
-//! edge: `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`: the road of one request, from its bytes to its
-//! answer.
+//! edge: `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/embeddings`: the road of one request, from its
+//! bytes to its answer.
 
 use crate::answer::{self, Reply};
 use crate::compose::{Composed, Order, compose};
@@ -27,6 +27,10 @@ pub(crate) async fn completions(State(gate): State<Arc<Gate>>, Extension(arrival
 
 pub(crate) async fn embeddings(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     serve(&gate, Operation::Embeddings, arrival, request).await
+}
+
+pub(crate) async fn responses(State(gate): State<Arc<Gate>>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    serve(&gate, Operation::Responses, arrival, request).await
 }
 
 async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -> Response {

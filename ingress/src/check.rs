@@ -58,7 +58,7 @@ mod tests {
 
     fn check_all(body: &[u8]) {
         let (limits, body) = (Limits::default(), Bytes::copy_from_slice(body));
-        for op in [Operation::Chat, Operation::Completions] {
+        for op in [Operation::Chat, Operation::Completions, Operation::Responses] {
             if let Ok(view) = generation(op, &body, &limits) {
                 let (start, end) = view.model_at;
                 let name: String = serde_json::from_slice(&body[start as usize..end as usize]).unwrap();

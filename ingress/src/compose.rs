@@ -36,7 +36,7 @@ pub(crate) struct Composed {
 pub(crate) fn compose(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure> {
     match order.op {
         Operation::Embeddings => embedding(gate, order),
-        Operation::Chat | Operation::Completions => generation(gate, order),
+        Operation::Chat | Operation::Completions | Operation::Responses => generation(gate, order),
     }
 }
 

@@ -69,7 +69,7 @@ impl Gate {
         let (name, index) = known.ok_or_else(model_not_found)?;
         let model = &self.config.models[*index];
         if model.kind != op.kind() {
-            let can = if model.kind == ModelKind::Array { "embeddings" } else { "chat/completions and completions" };
+            let can = if model.kind == ModelKind::Array { "embeddings" } else { "chat/completions, completions and responses" };
             let message = format!("The model `{name}` serves /v1/{can} only: call that, or choose another model");
             return Err(Failure::new(Code::OperationNotSupported, message).param("model"));
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use shared::broker::BrokerError;
+use shared::domain::Operation;
 use shared::error::{Code, Failure};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -23,6 +24,17 @@ struct ErrorFields<'a> {
     r#type: &'static str,
     param: Option<&'a str>,
     code: &'static str,
+}
+
+/// The error event of a `responses` stream as OpenAI documents it; and `error`, which has their SDKs raise it rather than hand
+/// it out as one event more.
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    r#type: &'static str,
+    code: &'static str,
+    message: &'a str,
+    param: Option<&'a str>,
+    error: ErrorFields<'a>,
 }
 
 pub(crate) fn response(failure: &Failure) -> Response {
@@ -48,8 +60,11 @@ pub(crate) fn response(failure: &Failure) -> Response {
 }
 
 /// The event that ends a stream which had begun. `[DONE]` does not follow it.
-pub(crate) fn event(failure: &Failure) -> Bytes {
-    [b"data: ", &json(failure)[..], b"\n\n"].concat().into()
+pub(crate) fn event(op: Option<Operation>, failure: &Failure) -> Bytes {
+    match op {
+        Some(Operation::Responses) => [b"event: error\ndata: ", &typed_json(failure)[..], b"\n\n"].concat().into(),
+        _ => [b"data: ", &json(failure)[..], b"\n\n"].concat().into(),
+    }
 }
 
 /// What a caller hears of a broker that did not take their request.
@@ -70,9 +85,18 @@ fn is_final(code: Code) -> bool {
 }
 
 fn json(failure: &Failure) -> Vec<u8> {
+    serde_json::to_vec(&ErrorBody { error: fields(failure) }).expect("strings always encode")
+}
+
+fn typed_json(failure: &Failure) -> Vec<u8> {
+    let error = fields(failure);
+    let event = ErrorEvent { r#type: "error", code: error.code, message: error.message, param: error.param, error };
+    serde_json::to_vec(&event).expect("strings always encode")
+}
+
+fn fields(failure: &Failure) -> ErrorFields<'_> {
     let Failure { code, message, param, .. } = failure;
-    let error = ErrorFields { message, r#type: code.kind(), param: param.as_deref(), code: code.as_str() };
-    serde_json::to_vec(&ErrorBody { error }).expect("strings always encode")
+    ErrorFields { message, r#type: code.kind(), param: param.as_deref(), code: code.as_str() }
 }
 
 #[cfg(test)]
@@ -84,7 +108,16 @@ mod tests {
         let failure = Failure::new(Code::InvalidValue, "`n` must be \"small\"").param("n");
         let expected = r#"{"error":{"message":"`n` must be \"small\"","type":"invalid_request_error","param":"n","code":"invalid_value"}}"#;
         assert_eq!(json(&failure), expected.as_bytes());
-        assert_eq!(event(&failure), format!("data: {expected}\n\n"));
+        assert_eq!(event(Some(Operation::Chat), &failure), format!("data: {expected}\n\n"));
+    }
+
+    #[test]
+    fn the_error_event_of_a_response_has_a_name_a_type_and_the_error() {
+        let event = event(Some(Operation::Responses), &Failure::new(Code::SlowReader, "x"));
+        let data = event.strip_prefix(b"event: error\ndata: ").and_then(|rest| rest.strip_suffix(b"\n\n")).unwrap();
+        let error = serde_json::json!({ "message": "x", "type": "server_error", "param": null, "code": "slow_reader" });
+        let expected = serde_json::json!({ "type": "error", "code": "slow_reader", "message": "x", "param": null, "error": error });
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(data).unwrap(), expected);
     }
 
     #[test]

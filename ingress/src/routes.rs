@@ -18,6 +18,7 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(chat::completions))
+        .route("/v1/responses", post(chat::responses))
         .route("/v1/embeddings", post(chat::embeddings))
         .merge(native(Arc::clone(&gate)))
         .route("/v1/models", get(models::list))

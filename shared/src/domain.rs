@@ -75,7 +75,7 @@ impl Lane {
 pub enum ModelKind {
     /// One call carries many inputs (embeddings): requests become batches.
     Array,
-    /// The backend batches by itself (chat, completions): requests are admitted one by one.
+    /// The backend batches by itself (chat, completions, responses): requests are admitted one by one.
     Sequence,
 }
 
@@ -86,18 +86,21 @@ pub enum Operation {
     Chat,
     #[serde(rename = "completions")]
     Completions,
+    #[serde(rename = "responses")]
+    Responses,
     #[serde(rename = "embeddings")]
     Embeddings,
 }
 
 impl Operation {
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Embeddings];
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Responses, Self::Embeddings];
 
     /// Its name in the configuration and in scopes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Completions => "completions",
+            Self::Responses => "responses",
             Self::Embeddings => "embeddings",
         }
     }
@@ -107,6 +110,7 @@ impl Operation {
         match self {
             Self::Chat => "chat/completions",
             Self::Completions => "completions",
+            Self::Responses => "responses",
             Self::Embeddings => "embeddings",
         }
     }
@@ -114,7 +118,7 @@ impl Operation {
     pub const fn kind(self) -> ModelKind {
         match self {
             Self::Embeddings => ModelKind::Array,
-            Self::Chat | Self::Completions => ModelKind::Sequence,
+            Self::Chat | Self::Completions | Self::Responses => ModelKind::Sequence,
         }
     }
 }

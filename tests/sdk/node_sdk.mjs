@@ -44,6 +44,7 @@ async function vectors(input, more = {}) {
   return answer.data.map((item) => floats(item.embedding));
 }
 const chat = (body, more) => client.chat.completions.create({ model: "chat", ...body }, more);
+const respond = (body) => client.responses.create({ model: "chat", ...body });
 
 const checks = {
   async a_chat_answers_its_own_prompt() {
@@ -66,6 +67,29 @@ const checks = {
     }
     assert.equal(words.split(tag(text)).length, 2, words);
     assert(finished);
+  },
+  async a_response_answers_its_own_prompt() {
+    const text = prompt("node response");
+    const answer = await respond({ input: text, max_output_tokens: 8 });
+    assert(answer.output_text.includes(tag(text)));
+    assert.deepEqual([answer.status, answer.usage.output_tokens], ["completed", 8]);
+  },
+  async a_streamed_response_runs_to_its_end() {
+    const text = prompt("node streamed response");
+    const events = [];
+    for await (const event of await respond({ input: user(text), max_output_tokens: 8, stream: true })) events.push(event);
+    assert.deepEqual(events.map((event) => event.sequence_number), [...events.keys()]);
+    assert.deepEqual([events[0].type, events.at(-1).type], ["response.created", "response.completed"]);
+    const words = events.map((event) => (event.type === "response.output_text.delta" ? event.delta : "")).join("");
+    assert.equal(words, events.at(-1).response.output[0].content[0].text);
+    assert(words.includes(tag(text)));
+  },
+  async a_streamed_response_that_breaks_off_is_thrown() {
+    const stream = await respond({ input: prompt("[[fault:partial_stream]] node"), stream: true });
+    const drained = async () => {
+      for await (const _ of stream);
+    };
+    await assert.rejects(drained, (error) => error.code === "stream_interrupted");
   },
   async a_stream_broken_off_stops_the_backend_within_a_second() {
     const stream = await chat({ messages: user(prompt("node break")), max_tokens: 2000, stream: true });
@@ -115,6 +139,8 @@ const checks = {
       ["/chat/completions", {}, "missing_required_parameter"],
       ["/chat/completions", { model: "chat", messages: "x" }, "invalid_value"],
       ["/chat/completions", { model: "embed", messages: user("x") }, "operation_not_supported"],
+      ["/responses", { model: "chat" }, "missing_required_parameter"],
+      ["/responses", { model: "chat", input: "x", background: true }, "invalid_value"],
       ["/embeddings", { model: "embed", input: [] }, "missing_required_parameter"],
       ["/embeddings", { model: "embed", input: Array(2049).fill("x") }, "too_many_inputs"],
     ];

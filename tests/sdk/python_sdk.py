@@ -63,6 +63,37 @@ def a_stream_runs_to_its_end():
 
 
 @check
+def a_response_answers_its_own_prompt():
+    text = prompt("python response")
+    answer = client.responses.create(model="chat", input=text, max_output_tokens=8)
+    assert tag(text) in answer.output_text, answer
+    assert answer.status == "completed" and answer.usage.output_tokens == 8, answer
+
+
+@check
+def a_streamed_response_runs_to_its_end():
+    text = prompt("python streamed response")
+    events = list(client.responses.create(model="chat", input=user(text), max_output_tokens=8, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert (events[0].type, events[-1].type) == ("response.created", "response.completed")
+    words = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert words == events[-1].response.output_text and words.count(tag(text)) == 1, words
+    with client.responses.stream(model="chat", input=text) as stream:
+        assert tag(text) in stream.get_final_response().output_text
+
+
+@check
+def a_streamed_response_that_breaks_off_is_raised():
+    stream = client.responses.create(model="chat", input=prompt("[[fault:partial_stream]] python"), stream=True)
+    try:
+        events = list(stream)
+    except openai.APIError as error:
+        assert error.code == "stream_interrupted", error
+        return
+    raise AssertionError(f"taken for complete: {events}")
+
+
+@check
 def a_stream_broken_off_stops_the_backend_within_a_second():
     stream = client.chat.completions.create(model="chat", messages=user(prompt("python break")), max_tokens=2000, stream=True)
     next(iter(stream))
@@ -132,7 +163,7 @@ def an_unknown_model_is_a_404():
 
 @check
 def each_malformed_body_is_a_400_with_its_code():
-    chat, embeddings = "/chat/completions", "/embeddings"
+    chat, responses, embeddings = "/chat/completions", "/responses", "/embeddings"
     cases = [
         (chat, {}, "missing_required_parameter"),
         (chat, {"model": "chat"}, "missing_required_parameter"),
@@ -142,6 +173,11 @@ def each_malformed_body_is_a_400_with_its_code():
         (chat, {"model": "chat", "messages": user("x"), "stream": "yes"}, "invalid_value"),
         (chat, {"model": "chat", "messages": user("x"), "max_tokens": -1}, "invalid_value"),
         (chat, {"model": "embed", "messages": user("x")}, "operation_not_supported"),
+        (responses, {"model": "chat"}, "missing_required_parameter"),
+        (responses, {"model": "chat", "input": {}}, "invalid_value"),
+        (responses, {"model": "chat", "input": "x", "max_output_tokens": 0}, "invalid_value"),
+        (responses, {"model": "chat", "input": "x", "background": True}, "invalid_value"),
+        (responses, {"model": "embed", "input": "x"}, "operation_not_supported"),
         (embeddings, {"model": "embed"}, "missing_required_parameter"),
         (embeddings, {"model": "embed", "input": []}, "missing_required_parameter"),
         (embeddings, {"model": "embed", "input": ""}, "invalid_value"),

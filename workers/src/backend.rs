@@ -16,6 +16,7 @@ pub mod measured;
 mod openai;
 mod request;
 mod response;
+mod response_event;
 mod sse;
 mod stream;
 
@@ -173,7 +174,7 @@ impl Backend {
         };
         if call.stream {
             let events = self.within_timeout(async { begun.await?.events().await }).await?;
-            Ok(Answer::Stream(EventStream::new(events, self.timeout)))
+            Ok(Answer::Stream(EventStream::new(call.op, events, self.timeout)))
         } else {
             let body = self.within_timeout(async { begun.await?.whole().await }).await?;
             let usage = answer::usage(&body)?;

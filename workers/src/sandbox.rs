@@ -1,9 +1,9 @@
 //! edge: a model backend for trials and tests: deterministic answers that betray cross-talk, with a latency and a fault model.
 //!
-//! **What answers carry.** Every generation ends in the word `sandbox:<tag>`, and its id is `chatcmpl-<tag>` or
-//! `cmpl-<tag>`; the tag is FNV-1a 64 over `hash_key`, a zero byte and the canonical prompt (UTF-8), as 16 hex digits. The
+//! **What answers carry.** Every generation ends in the word `sandbox:<tag>`, and its id is `chatcmpl-<tag>`,
+//! `cmpl-<tag>` or `resp_<tag>`; the tag is FNV-1a 64 over `hash_key`, a zero byte and the canonical prompt (UTF-8), as 16 hex digits. The
 //! canonical prompt of a chat is the text of all messages in order (a `content` string, or the `text` of each of its
-//! parts), joined by LF; of a completion it is the prompt; of several prompts, the prompts joined by LF; of token ids, the
+//! parts), joined by LF; of a response the same of `instructions` and `input`; of a completion it is the prompt; of several prompts, the prompts joined by LF; of token ids, the
 //! ids in decimal joined by spaces. Embeddings are functions of the one input (`sandbox/vector.rs`).
 //!
 //! **How it fails.** As `[[fault:NAME]]` or `[[fault:status=503]]` in a prompt says, in any input of an array call for the
@@ -84,6 +84,7 @@ impl Sandbox {
         let answered = match op {
             Operation::Chat => self.generate(Prompted::chat(body)).await,
             Operation::Completions => self.generate(Prompted::completion(body)).await,
+            Operation::Responses => self.generate(Prompted::response(body)).await,
             Operation::Embeddings => self.embed(Embedding::parse(body, self.config.dimensions)).await,
         };
         answered.unwrap_or_else(|rejected| Reply::rejection(&rejected))

@@ -53,6 +53,11 @@ fn chat(prompt: &str, stream: bool) -> GenerateCall {
     GenerateCall { op: Operation::Chat, body: body.to_string().into(), model_at: None, stream, traceparent: None }
 }
 
+fn response(prompt: &str, stream: bool) -> GenerateCall {
+    let body = json!({ "model": "m", "input": prompt, "stream": stream });
+    GenerateCall { op: Operation::Responses, body: body.to_string().into(), model_at: None, stream, traceparent: None }
+}
+
 async fn whole(backend: &Backend, call: GenerateCall) -> Result<(Bytes, Option<Usage>), BackendError> {
     match backend.generate(call).await? {
         Answer::Whole { body, usage } => Ok((body, usage)),
@@ -135,6 +140,31 @@ async fn streams_are_the_same_over_http_and_in_process_and_end_in_done() {
     assert_eq!(choices(&events), choices(&streamed(&local, chat("say something", true)).await.0));
     until("the stream is at its end", || server.sandbox().stats().running == 0).await;
     assert_eq!(server.sandbox().stats().aborted, 0);
+}
+
+#[tokio::test]
+async fn a_response_is_answered_whole_and_in_named_events_until_it_is_complete() {
+    let (_server, backends) = both(SOON);
+    for backend in &backends {
+        let (body, usage) = whole(backend, response("say something", false)).await.unwrap();
+        assert_eq!((read(&body)["object"].as_str(), usage), (Some("response"), Some(Usage { input: 2, output: 16 })));
+        let (mut events, error) = streamed(backend, response("say something", true)).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(events.len(), 3 + 16 + 4);
+        let last = events.pop().unwrap();
+        assert!(last.bytes.starts_with(b"event: response.completed\ndata: {"), "{:?}", last.bytes);
+        assert_eq!(last.usage, usage);
+        assert!(events.iter().all(|event| event.usage.is_none() && event.bytes.starts_with(b"event: response.")));
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_ends_before_its_last_event_is_an_error() {
+    let (_server, backends) = both(SOON);
+    for backend in &backends {
+        let (events, error) = streamed(backend, response("[[fault:partial_stream]]", true)).await;
+        assert_eq!((events.len(), error.unwrap().failure.code), (3, Code::StreamInterrupted));
+    }
 }
 
 #[tokio::test]

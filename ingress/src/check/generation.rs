@@ -1,4 +1,4 @@
-//! core: the view of a chat or completions body.
+//! core: the view of a chat, completions or responses body.
 
 use super::members::Members;
 use super::{invalid, missing};
@@ -24,40 +24,55 @@ pub(crate) struct Generation {
     pub(crate) tokens_out: u32,
 }
 
-/// Checks a body of `op`, which is `Chat` or `Completions`.
+/// Checks a body of `op`, which is `Chat`, `Completions` or `Responses`.
 ///
 /// # Errors
 /// `invalid_json`, `json_too_deep`, `missing_required_parameter` and `invalid_value`, the latter two with `param`.
 pub(crate) fn generation(op: Operation, body: &[u8], limits: &Limits) -> Result<Generation, Failure> {
     let members = Members::parse(body, limits.json_depth_max)?;
     let (model, value) = members.model()?;
-    match op {
-        Operation::Completions => prompt(members.required("prompt")?)?,
-        _ => messages(members.required("messages")?)?,
-    }
+    let tokens_out = match op {
+        Operation::Completions => completion(&members)?,
+        Operation::Responses => response(&members)?,
+        _ => chat(&members)?,
+    };
     let stream = members.flag("stream")?;
-    let tokens_out = tokens_out(&members)?;
     Ok(Generation { model, model_at: members.span(value), stream, tokens_out })
 }
 
-fn messages(value: &RawValue) -> Result<(), Failure> {
-    match shape(value) {
-        Shape::Full => Ok(()),
+/// Each of these checks what an operation is asked with, and returns the tokens that are expected of it.
+fn chat(members: &Members<'_>) -> Result<u32, Failure> {
+    match shape(members.required("messages")?) {
+        Shape::Full => choices_tokens(members),
         Shape::Empty => Err(missing("messages")),
         Shape::Other => Err(invalid("messages", "an array of messages")),
     }
 }
 
-fn prompt(value: &RawValue) -> Result<(), Failure> {
+fn completion(members: &Members<'_>) -> Result<u32, Failure> {
+    text_or_list(members, "prompt")?;
+    choices_tokens(members)
+}
+
+fn response(members: &Members<'_>) -> Result<u32, Failure> {
+    text_or_list(members, "input")?;
+    if members.flag("background")? {
+        return Err(invalid("background", "false: this server answers in the same call"));
+    }
+    Ok(members.count("max_output_tokens", u32::MAX)?.unwrap_or(TOKENS_OUT_DEFAULT))
+}
+
+fn text_or_list(members: &Members<'_>, name: &str) -> Result<(), Failure> {
+    let value = members.required(name)?;
     match shape(value) {
         Shape::Full => Ok(()),
-        Shape::Empty => Err(missing("prompt")),
+        Shape::Empty => Err(missing(name)),
         Shape::Other if value.get().starts_with('"') => Ok(()),
-        Shape::Other => Err(invalid("prompt", "a string or an array")),
+        Shape::Other => Err(invalid(name, "a string or an array")),
     }
 }
 
-fn tokens_out(members: &Members<'_>) -> Result<u32, Failure> {
+fn choices_tokens(members: &Members<'_>) -> Result<u32, Failure> {
     let newer = members.count("max_completion_tokens", u32::MAX)?;
     let older = members.count("max_tokens", u32::MAX)?;
     let n = members.count("n", CHOICES_MAX)?.unwrap_or(1);
@@ -89,6 +104,10 @@ mod tests {
         generation(Operation::Chat, body.as_bytes(), &Limits::default())
     }
 
+    fn response(body: &str) -> Result<Generation, Failure> {
+        generation(Operation::Responses, body.as_bytes(), &Limits::default())
+    }
+
     #[test]
     fn a_chat_body_shows_what_the_road_needs() {
         let view = chat(r#"{"model":"m","messages":[{}],"stream":true,"max_tokens":9,"n":3,"x_unknown":[1]}"#).unwrap();
@@ -112,6 +131,31 @@ mod tests {
             let body = format!("{{\"model\":\"m\",\"prompt\":{prompt}}}");
             let failure = generation(Operation::Completions, body.as_bytes(), &Limits::default()).unwrap_err();
             assert_eq!((failure.code, failure.param.as_deref()), (code, Some("prompt")), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn a_responses_body_shows_what_the_road_needs() {
+        let view = response(r#"{"model":"m","input":[{}],"stream":true,"background":false,"max_output_tokens":9,"max_tokens":1}"#).unwrap();
+        assert_eq!(view, Generation { model: "m".into(), model_at: (9, 12), stream: true, tokens_out: 9 });
+        assert_eq!(response(r#"{"model":"m","input":"hi"}"#).unwrap().tokens_out, TOKENS_OUT_DEFAULT);
+    }
+
+    #[test]
+    fn every_malformed_field_of_a_response_is_named() {
+        let cases = [
+            (r#"{"input":"hi"}"#, Code::MissingParameter, "model"),
+            (r#"{"model":"m"}"#, Code::MissingParameter, "input"),
+            (r#"{"model":"m","input":[]}"#, Code::MissingParameter, "input"),
+            (r#"{"model":"m","input":7}"#, Code::InvalidValue, "input"),
+            (r#"{"model":"m","input":"hi","stream":1}"#, Code::InvalidValue, "stream"),
+            (r#"{"model":"m","input":"hi","background":"no"}"#, Code::InvalidValue, "background"),
+            (r#"{"model":"m","input":"hi","background":true}"#, Code::InvalidValue, "background"),
+            (r#"{"model":"m","input":"hi","max_output_tokens":0}"#, Code::InvalidValue, "max_output_tokens"),
+        ];
+        for (body, code, param) in cases {
+            let failure = response(body).unwrap_err();
+            assert_eq!((failure.code, failure.param.as_deref()), (code, Some(param)), "{body}");
         }
     }
 

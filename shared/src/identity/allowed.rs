@@ -60,7 +60,7 @@ impl Word for Pattern {
 }
 
 impl Word for Operation {
-    const EXPECTED: &'static str = "chat, completions or embeddings";
+    const EXPECTED: &'static str = "chat, completions, responses or embeddings";
 
     fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|op| op.as_str() == word)

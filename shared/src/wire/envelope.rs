@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One request, as the ingress publishes it and the worker unpacks it. The scheduler reads it and never changes it.
 ///
-/// The body beside it holds, for chat and completions, the caller's JSON as it came; for embeddings, the inputs as a
+/// The body beside it holds, for chat, completions and responses, the caller's JSON as it came; for embeddings, the inputs as a
 /// comma-separated list of raw JSON values, so that merging callers into one call is concatenation. A body that is too
 /// large for a frame waits in the blob store instead (`claim`) and the part's own body is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Envelope {
     #[serde(default, skip_serializing_if = "Encoding::is_float")]
     pub encoding: Encoding,
     /// Where the `model` value stands in the body, quotes included, so that a worker can put its backend's name there
-    /// without parsing again. Chat and completions only.
+    /// without parsing again. Not for embeddings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_at: Option<(u32, u32)>,
     /// The caller's other embedding fields as JSON members without braces (`"dimensions":256,"x":1`); may be empty.

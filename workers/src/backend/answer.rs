@@ -14,11 +14,13 @@ struct Peek<'a> {
     error: Option<&'a RawValue>,
 }
 
+/// Chat, completions and embeddings count in the first two, responses in the others.
 #[derive(Deserialize)]
 struct Tokens {
-    prompt_tokens: u32,
-    #[serde(default)]
-    completion_tokens: u32,
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
+    input_tokens: Option<u32>,
+    output_tokens: Option<u32>,
 }
 
 /// What a backend says went wrong.
@@ -34,16 +36,21 @@ pub(crate) struct Complaint {
 /// # Errors
 /// Not a JSON object, or one with an `error`.
 pub(crate) fn usage(json: &[u8]) -> Result<Option<Usage>, BackendError> {
+    let peek: Peek<'_> = object(json)?;
+    match peek.error {
+        Some(_) => Err(failed(json)),
+        None => Ok(peek.usage.and_then(tokens)),
+    }
+}
+
+/// Reads the fields that `T` names of a JSON object.
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, BackendError> {
     // A derived reader would take an array of two for the object.
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(classify::malformed(&"not a JSON object"));
     }
     let text = std::str::from_utf8(json).map_err(|e| classify::malformed(&e))?;
-    let peek: Peek<'_> = serde_json::from_str(text).map_err(|e| malformed_json(&e))?;
-    match peek.error {
-        Some(_) => Err(failed(json)),
-        None => Ok(peek.usage.and_then(tokens)),
-    }
+    serde_json::from_str(text).map_err(|e| malformed_json(&e))
 }
 
 /// The error of a body or an event that came with a success.
@@ -59,7 +66,8 @@ pub(crate) fn failed(json: &[u8]) -> BackendError {
 /// Usage that does not look as expected is as good as none: it is no reason to withhold an answer.
 pub(crate) fn tokens(usage: &RawValue) -> Option<Usage> {
     let tokens: Tokens = serde_json::from_str(usage.get()).ok()?;
-    Some(Usage { input: tokens.prompt_tokens, output: tokens.completion_tokens })
+    let output = tokens.completion_tokens.or(tokens.output_tokens).unwrap_or(0);
+    Some(Usage { input: tokens.prompt_tokens.or(tokens.input_tokens)?, output })
 }
 
 /// A parse error without serde's quotation of what it found, which may be a prompt.
@@ -92,6 +100,7 @@ mod tests {
         let read = |json: &str| usage(json.as_bytes()).unwrap();
         let full = r#" {"a":[{"usage":0}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#;
         assert_eq!(read(full), Some(Usage { input: 3, output: 4 }));
+        assert_eq!(read(r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#), Some(Usage { input: 3, output: 4 }));
         for none in [r#"{}"#, r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":"3"}}"#, r#"{"error":null}"#] {
             assert_eq!(read(none), None, "{none}");
         }

@@ -18,6 +18,7 @@ pub(crate) struct OpenAi {
     client: Client,
     chat: Uri,
     completions: Uri,
+    responses: Uri,
     embeddings: Uri,
     /// The model's name as a JSON string, quotes included.
     model: String,
@@ -31,6 +32,7 @@ impl OpenAi {
             client,
             chat: uri(Operation::Chat)?,
             completions: uri(Operation::Completions)?,
+            responses: uri(Operation::Responses)?,
             embeddings: uri(Operation::Embeddings)?,
             model: serde_json::Value::from(model).to_string(),
             authorization: key.map(|key| bearer(name, key)).transpose()?,
@@ -61,6 +63,7 @@ impl OpenAi {
         match op {
             Operation::Chat => &self.chat,
             Operation::Completions => &self.completions,
+            Operation::Responses => &self.responses,
             Operation::Embeddings => &self.embeddings,
         }
     }

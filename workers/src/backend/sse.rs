@@ -1,7 +1,7 @@
 //! core: an incremental parser of server-sent events: bytes in, in any pieces; events out, framed anew as `data: …\n\n`.
 //!
-//! Lines end with LF, CRLF or CR; comments and fields other than `data` and `event` are dropped; an event that the input
-//! ends in the middle of never comes out, so that a cut stream cannot look complete.
+//! Lines end with LF, CRLF or CR; comments and fields other than `data` and `event` are dropped, and `event` too where events
+//! have no names; an event that the input ends in the middle of never comes out, so that a cut stream cannot look complete.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
@@ -21,8 +21,10 @@ pub(crate) enum Item {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sse {
-    /// The event as it is passed on: one `data: ` line per line of data, and an empty line.
+    /// The event as it is passed on: its name, if names are kept, one `data: ` line per line of data, and an empty line.
     pub(crate) frame: Bytes,
+    /// Where the first `data: ` line begins.
+    data_at: usize,
     /// Its `event` field was `error`.
     pub(crate) is_error: bool,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Sse {
 impl Sse {
     /// The data without framing, its lines joined by LF.
     pub(crate) fn data(&self) -> Cow<'_, [u8]> {
-        let lines = &self.frame[FIELD.len()..self.frame.len() - 2];
+        let lines = &self.frame[self.data_at + FIELD.len()..self.frame.len() - 2];
         if memchr(b'\n', lines).is_some() {
             Cow::Owned(lines.split(|b| *b == b'\n').map(|l| l.strip_prefix(FIELD).unwrap_or(l)).collect::<Vec<_>>().join(&b'\n'))
         } else {
@@ -51,12 +53,19 @@ pub(crate) struct Parser {
     scanned: usize,
     /// The last line ended with CR: an LF that follows belongs to it.
     after_cr: bool,
-    /// The `data` lines of the event that is under way, framed.
+    /// The name and the `data` lines of the event that is under way, framed.
     frame: BytesMut,
+    data_at: usize,
     is_error: bool,
+    keeps_names: bool,
 }
 
 impl Parser {
+    /// Of a stream whose events have names, which are kept.
+    pub(crate) fn of_named() -> Self {
+        Self { keeps_names: true, ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, piece: &[u8]) {
         self.waiting.extend_from_slice(piece);
     }
@@ -98,10 +107,22 @@ impl Parser {
             (b"", b"") if line.is_empty() => return Ok(self.dispatch()),
             (b"", _) => return Ok(Some(Item::KeepAlive)),
             (b"data", value) => self.append(value)?,
-            (b"event", value) => self.is_error = value == b"error",
+            (b"event", value) => self.name(value),
             _ => {}
         }
         Ok(None)
+    }
+
+    /// A name that comes behind its data, which no server sends, is dropped.
+    fn name(&mut self, name: &[u8]) {
+        self.is_error = name == b"error";
+        if self.keeps_names && self.frame.len() == self.data_at {
+            self.frame.clear();
+            for part in [b"event: ", name, b"\n"] {
+                self.frame.extend_from_slice(part);
+            }
+            self.data_at = self.frame.len();
+        }
     }
 
     fn append(&mut self, value: &[u8]) -> Result<(), TooLarge> {
@@ -115,12 +136,13 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Item> {
-        let is_error = std::mem::take(&mut self.is_error);
-        if self.frame.is_empty() {
+        let (is_error, data_at) = (std::mem::take(&mut self.is_error), std::mem::take(&mut self.data_at));
+        if self.frame.len() == data_at {
+            self.frame.clear();
             return None;
         }
         self.frame.extend_from_slice(b"\n");
-        let event = Sse { frame: self.frame.split().freeze(), is_error };
+        let event = Sse { frame: self.frame.split().freeze(), data_at, is_error };
         if event.data().trim_ascii().is_empty() { Some(Item::KeepAlive) } else { Some(Item::Event(event)) }
     }
 }
@@ -155,7 +177,7 @@ mod tests {
     }
 
     fn event(frame: &str) -> Item {
-        Item::Event(Sse { frame: Bytes::copy_from_slice(frame.as_bytes()), is_error: false })
+        Item::Event(Sse { frame: Bytes::copy_from_slice(frame.as_bytes()), data_at: 0, is_error: false })
     }
 
     fn parsed(text: &str) -> Vec<Item> {
@@ -187,6 +209,18 @@ mod tests {
     fn other_fields_are_dropped_and_comments_show_life() {
         assert_eq!(parsed(": ping\nid: 7\nretry: 1\ndata: a\n\n\n\n"), [Item::KeepAlive, event("data: a\n\n")]);
         assert_eq!(parsed("data:\n\n"), [Item::KeepAlive]);
+    }
+
+    #[test]
+    fn names_come_along_where_they_are_kept_and_are_no_data() {
+        let mut parser = Parser::of_named();
+        parser.push(b"event: lost\n\nevent:first\nevent: a.b\ndata: 1\ndata: 2\n\ndata: 3\nevent: late\n\n");
+        let mut next = || match parser.next().unwrap() {
+            Some(Item::Event(event)) => (String::from_utf8(event.frame.to_vec()).unwrap(), event.data().into_owned()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(next(), ("event: a.b\ndata: 1\ndata: 2\n\n".into(), b"1\n2".to_vec()));
+        assert_eq!(next(), ("data: 3\n\n".into(), b"3".to_vec()));
     }
 
     #[test]

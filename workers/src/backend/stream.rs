@@ -1,19 +1,21 @@
-//! edge: a streamed answer, event by event, until `[DONE]` and not a byte less: a stream that ends before it is an error.
+//! edge: a streamed answer, event by event, until the one that says it is complete and not a byte less: `[DONE]`, or of a
+//! response the event that carries it. A stream that ends before it is an error.
 
 use super::response::Body;
 use super::sse::{Item, Parser, Sse};
-use super::{BackendError, answer, classify};
+use super::{BackendError, answer, classify, response_event};
 use bytes::Bytes;
 use shared::clock;
+use shared::domain::Operation;
 use shared::wire::Usage;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long the end of the body may lag behind `[DONE]`: read to its end, a connection can be used again; a server that
+/// How long the end of the body may lag behind the last event: read to its end, a connection can be used again; a server that
 /// holds it open longer loses the connection instead of holding up the caller.
 const END_LAG_MAX: Duration = Duration::from_millis(20);
 
-/// One event, framed as `data: …\n\n`.
+/// One event, framed as `data: …\n\n`, behind `event: …\n` if it has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub bytes: Bytes,
@@ -26,6 +28,7 @@ pub struct EventStream {
     /// `None` once there is nothing more to read; dropping it closes what was not read to its end.
     body: Option<Box<Body>>,
     parser: Parser,
+    op: Operation,
     is_done: bool,
     silence_max: Duration,
     /// When the silence that is under way has lasted too long.
@@ -33,15 +36,16 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(body: Body, silence_max: Duration) -> Self {
-        Self { body: Some(Box::new(body)), parser: Parser::default(), is_done: false, silence_max, silent_until: None }
+    pub(crate) fn new(op: Operation, body: Body, silence_max: Duration) -> Self {
+        let parser = if op == Operation::Responses { Parser::of_named() } else { Parser::default() };
+        Self { body: Some(Box::new(body)), parser, op, is_done: false, silence_max, silent_until: None }
     }
 
-    /// The next event, `[DONE]` included; `None` after that or after an error. May be dropped and asked again without loss.
+    /// The next event, the last included; `None` after that or after an error. May be dropped and asked again without loss.
     ///
     /// # Errors
     /// An error event, an event that is not a JSON object, silence for longer than the backend's timeout, a broken
-    /// connection, and an end without `[DONE]`.
+    /// connection, and an end before the last event.
     pub async fn next(&mut self) -> Option<Result<Event, BackendError>> {
         let body = self.body.as_mut()?;
         if self.is_done {
@@ -97,7 +101,7 @@ impl EventStream {
         match timeout_at(until, body.chunk()).await {
             Ok(Some(Ok(piece))) => self.parser.push(&piece),
             Ok(Some(Err(broken))) => return Err(classify::interrupted(&broken.0)),
-            Ok(None) => return Err(classify::interrupted("ended without [DONE]")),
+            Ok(None) => return Err(classify::interrupted("ended before its last event")),
             Err(_) => return Err(classify::timed_out(silence_max)),
         }
         Ok(())
@@ -105,14 +109,15 @@ impl EventStream {
 
     fn judge(&mut self, event: Sse) -> Result<Event, BackendError> {
         let data = event.data();
-        if data.as_ref() == b"[DONE]" {
-            self.is_done = true;
-            return Ok(Event { bytes: event.frame, usage: None });
-        }
         if event.is_error {
             return Err(answer::failed(&data));
         }
-        let usage = answer::usage(&data)?;
+        let (usage, is_last) = match self.op {
+            Operation::Responses => response_event::read(&data)?,
+            _ if data.as_ref() == b"[DONE]" => (None, true),
+            _ => (answer::usage(&data)?, false),
+        };
+        self.is_done = is_last;
         Ok(Event { bytes: event.frame, usage })
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn stream(fault: Option<Fault>, generation: Generation, seat: Seat, r
         Some(Fault::MalformedJson) => {
             Box::new(events.enumerate().map(|(index, piece)| if index == EVENTS_BEFORE { broken(piece) } else { piece }))
         }
-        Some(Fault::Status(_) | Fault::Hang | Fault::WrongCount) | None => Box::new(events),
+        Some(Fault::Status(_) | Fault::Hang | Fault::WrongCount) | None => events,
     };
     Reply::pieces(script, true, seat, running)
 }

@@ -1,6 +1,8 @@
 //! core: a generation of the sandbox: some words, then the tag of the prompt, whole or as a stream, in OpenAI's shapes.
 
-use super::reply::Piece;
+mod response;
+
+use super::reply::{Piece, Script};
 use super::request::Prompted;
 use bytes::Bytes;
 use serde_json::Value;
@@ -40,8 +42,10 @@ impl Generation {
     }
 
     pub(crate) fn whole(&self) -> Bytes {
-        let text: String = (0..self.call.tokens).map(|index| self.token(index)).collect();
-        let finish = self.finish_reason();
+        if self.call.op == Operation::Responses {
+            return self.response().into();
+        }
+        let (text, finish) = (self.text(), self.finish_reason());
         let choice = match self.call.op {
             Operation::Chat => {
                 format!(r#"{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"logprobs":null,"finish_reason":"{finish}"}}"#)
@@ -52,13 +56,14 @@ impl Generation {
     }
 
     /// The stream's events, each when it is due.
-    pub(crate) fn events(self) -> impl Iterator<Item = Piece> + Send + 'static {
+    pub(crate) fn events(self) -> Script {
+        if self.call.op == Operation::Responses {
+            return Box::new(self.response_events());
+        }
         let first = if self.call.op == Operation::Chat { Step::Role } else { Step::Token(0) };
-        std::iter::successors(Some(first), {
-            let (tokens, include_usage) = (self.call.tokens, self.call.include_usage);
-            move |step| step.next(tokens, include_usage)
-        })
-        .map(move |step| Piece::new(self.due(step), self.event(step)))
+        let (tokens, include_usage) = (self.call.tokens, self.call.include_usage);
+        let steps = std::iter::successors(Some(first), move |step| step.next(tokens, include_usage));
+        Box::new(steps.map(move |step| Piece::new(self.due(step), self.event(step))))
     }
 
     fn due(&self, step: Step) -> Duration {
@@ -97,6 +102,10 @@ impl Generation {
             _ => ("cmpl", "text_completion".to_owned()),
         };
         format!(r#"{{"id":"{id}-{:016x}","object":"{object}","created":{CREATED},"model":{}"#, self.tag, self.model)
+    }
+
+    fn text(&self) -> String {
+        (0..self.call.tokens).map(|index| self.token(index)).collect()
     }
 
     /// One word, with the space before it; none of them needs escaping in JSON.

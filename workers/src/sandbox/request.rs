@@ -60,14 +60,17 @@ pub(crate) enum Inputs {
     Many(Vec<Input>),
 }
 
-/// The body of a chat or a completion: either has only one of `messages` and `prompt`.
+/// The body of a chat, a completion or a response: each has only one of `messages`, `prompt` and `input`.
 #[derive(Deserialize)]
 struct Body {
     model: String,
     messages: Option<Vec<Message>>,
     prompt: Option<Inputs>,
+    instructions: Option<String>,
+    input: Option<Items>,
     max_tokens: Option<u32>,
     max_completion_tokens: Option<u32>,
+    max_output_tokens: Option<u32>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
 }
@@ -75,6 +78,14 @@ struct Body {
 #[derive(Deserialize)]
 struct StreamOptions {
     include_usage: Option<bool>,
+}
+
+/// What a response answers: a text, or messages and other items.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Items {
+    Text(String),
+    Many(Vec<Message>),
 }
 
 #[derive(Deserialize)]
@@ -99,8 +110,7 @@ impl Prompted {
         let mut body = Body::parse(body)?;
         let messages = body.messages.take().filter(|messages| !messages.is_empty());
         let messages = messages.ok_or_else(|| Rejected::new("`messages` is missing or empty; send at least one"))?;
-        let texts: Vec<_> = messages.into_iter().filter_map(|m| m.content).flat_map(Content::texts).collect();
-        Self::new(Operation::Chat, body, texts.join("\n"))
+        Self::new(Operation::Chat, body, texts(messages).join("\n"))
     }
 
     pub(crate) fn completion(body: &[u8]) -> Result<Self, Rejected> {
@@ -110,8 +120,19 @@ impl Prompted {
         Self::new(Operation::Completions, body, prompts.join("\n"))
     }
 
+    pub(crate) fn response(body: &[u8]) -> Result<Self, Rejected> {
+        let mut body = Body::parse(body)?;
+        let input = body.input.take().ok_or_else(|| Rejected::new("`input` is missing; send a text or items"))?;
+        let mut prompt: Vec<_> = body.instructions.take().into_iter().collect();
+        match input {
+            Items::Text(text) => prompt.push(text),
+            Items::Many(items) => prompt.extend(texts(items)),
+        }
+        Self::new(Operation::Responses, body, prompt.join("\n"))
+    }
+
     fn new(op: Operation, body: Body, prompt: String) -> Result<Self, Rejected> {
-        let limit = body.max_completion_tokens.or(body.max_tokens);
+        let limit = body.max_completion_tokens.or(body.max_tokens).or(body.max_output_tokens);
         let tokens = limit.unwrap_or(TOKENS);
         if !(1..=TOKENS_MAX).contains(&tokens) {
             return Err(Rejected::new(format!("`max_tokens` is {tokens}; use 1 to {TOKENS_MAX}")));
@@ -156,6 +177,10 @@ impl Inputs {
     }
 }
 
+fn texts(messages: Vec<Message>) -> Vec<String> {
+    messages.into_iter().filter_map(|message| message.content).flat_map(Content::texts).collect()
+}
+
 impl Content {
     fn texts(self) -> Vec<String> {
         match self {
@@ -197,6 +222,15 @@ mod tests {
         assert_eq!(completion(&json!(["a", "b"])), "a\nb");
         assert_eq!(completion(&json!([1, 20])), "1 20");
         assert_eq!(completion(&json!([[1, 2], [3]])), "1 2\n3");
+    }
+
+    #[test]
+    fn a_responses_prompt_is_its_instructions_and_the_text_of_its_input() {
+        let prompt = |body: Value| Prompted::response(body.to_string().as_bytes()).map(|p| (p.prompt, p.tokens));
+        assert_eq!(prompt(json!({ "model": "m", "input": "a", "max_output_tokens": 5 })), Ok(("a".into(), 5)));
+        let items = json!([{ "role": "user", "content": [{ "type": "input_text", "text": "b" }] }, { "type": "function_call" }]);
+        assert_eq!(prompt(json!({ "model": "m", "instructions": "a", "input": items })), Ok(("a\nb".into(), 16)));
+        assert!(prompt(json!({ "model": "m" })).is_err());
     }
 
     #[test]

@@ -74,6 +74,7 @@ fn router(sandbox: Arc<Sandbox>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/v1/responses", post(responses))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/livez", get("ok"))
@@ -95,12 +96,20 @@ async fn completions(State(sandbox): Shared, body: Bytes) -> Response<HttpBody> 
     respond(sandbox.call(Operation::Completions, &body).await)
 }
 
+async fn responses(State(sandbox): Shared, body: Bytes) -> Response<HttpBody> {
+    respond(sandbox.call(Operation::Responses, &body).await)
+}
+
 async fn embeddings(State(sandbox): Shared, body: Bytes) -> Response<HttpBody> {
     respond(sandbox.call(Operation::Embeddings, &body).await)
 }
 
 async fn unknown() -> Response<HttpBody> {
-    respond(Reply::error(404, "the sandbox serves chat/completions, completions, embeddings and models under /v1", "not_found_error"))
+    respond(Reply::error(
+        404,
+        "the sandbox serves chat/completions, completions, responses, embeddings and models under /v1",
+        "not_found_error",
+    ))
 }
 
 async fn models() -> Json<Value> {

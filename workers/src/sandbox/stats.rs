@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub embed_items: u64,
     /// Inputs of the largest embeddings call.
     pub max_items: u64,
-    /// Chat and completions.
+    /// Chat, completions and responses.
     pub chat_calls: u64,
     /// Calls that are not at their end now.
     pub running: u64,
