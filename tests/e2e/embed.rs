@@ -2,6 +2,7 @@
 //! embedding a row twice, and reports the rows that have none.
 
 mod peer;
+mod road;
 
 use crate::harness::{Program, SOON, tidemill, until};
 use arrow_array::cast::AsArray;
