@@ -52,7 +52,8 @@ impl Watch {
         loop {
             match follower.next(LOOK_EVERY).await {
                 Ok(Some(entry)) => self.ring(entry.key.rsplit('.').next().unwrap_or_default()),
-                Ok(None) | Err(BrokerError::Unavailable(_)) => {}
+                Ok(None) => {}
+                Err(BrokerError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
                 Err(error) => return Err(error),
             }
         }
