@@ -61,6 +61,7 @@ began = time.monotonic()
 ids = [submit(map(embedding, range(EMBEDDINGS)), "/v1/embeddings"), submit(map(chat, range(CHATS)), "/v1/chat/completions")]
 print("submitted", flush=True)
 embedded, chatted = [wait(id) for id in ids]
+print("through", flush=True)
 seconds = time.monotonic() - began
 counts = stats()
 

@@ -86,8 +86,8 @@ impl Program {
         }
     }
 
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.exited().is_some()
+    pub(crate) fn has_printed(&self, text: &str) -> bool {
+        self.child.output().contains(text)
     }
 
     /// SIGKILL.
