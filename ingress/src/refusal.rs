@@ -13,8 +13,9 @@ use shared::error::{Code, Failure};
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// OpenAI's error body.
 #[derive(Serialize)]
-struct ErrorBody<'a> {
+pub(crate) struct ErrorBody<'a> {
     error: ErrorFields<'a>,
 }
 
@@ -35,6 +36,12 @@ struct ErrorEvent<'a> {
     message: &'a str,
     param: Option<&'a str>,
     error: ErrorFields<'a>,
+}
+
+impl<'a> ErrorBody<'a> {
+    pub(crate) fn of(failure: &'a Failure) -> Self {
+        Self { error: fields(failure) }
+    }
 }
 
 pub(crate) fn response(failure: &Failure) -> Response {
@@ -85,7 +92,7 @@ fn is_final(code: Code) -> bool {
 }
 
 fn json(failure: &Failure) -> Vec<u8> {
-    serde_json::to_vec(&ErrorBody { error: fields(failure) }).expect("strings always encode")
+    serde_json::to_vec(&ErrorBody::of(failure)).expect("strings always encode")
 }
 
 fn typed_json(failure: &Failure) -> Vec<u8> {

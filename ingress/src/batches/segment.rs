@@ -1,5 +1,6 @@
 //! core: one segment of a batch under way: which of its lines have their outcome, and what becomes of them in the files.
 
+use crate::refusal::ErrorBody;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -136,19 +137,6 @@ struct LineError<'a> {
     line: u64,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorFields<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorFields<'a> {
-    message: &'a str,
-    r#type: &'static str,
-    param: Option<&'a str>,
-    code: &'static str,
-}
-
 fn answer<'a>(outcome: &'a Outcome, body: &'a Bytes) -> Result<&'a RawValue, Cow<'a, Failure>> {
     if let Some(failure) = &outcome.failure {
         return Err(Cow::Borrowed(failure));
@@ -164,8 +152,7 @@ fn failed(into: &mut Vec<u8>, row: &Row, outcome: &Outcome, failure: &Failure) {
         let error = LineError { code: code.as_str(), message, param: param.as_deref(), line: row.line };
         return line::<()>(into, row, outcome, None, Some(error));
     }
-    let error = ErrorFields { message, r#type: code.kind(), param: param.as_deref(), code: code.as_str() };
-    line(into, row, outcome, Some((code.status(), ErrorBody { error })), None);
+    line(into, row, outcome, Some((code.status(), ErrorBody::of(failure))), None);
 }
 
 fn line<B: Serialize>(into: &mut Vec<u8>, row: &Row, outcome: &Outcome, response: Option<(u16, B)>, error: Option<LineError<'_>>) {
