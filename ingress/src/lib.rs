@@ -20,6 +20,7 @@ mod compose;
 mod entry;
 mod exchange;
 mod files;
+mod forecasts;
 mod gate;
 mod headers;
 mod jobs;

@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGauge,
     pub(crate) body_bytes: IntGauge,
     pub(crate) republished: IntCounter,
+    shed: IntCounterVec,
     pub(crate) cancelled: IntCounter,
     pub(crate) connections_refused: IntCounter,
     frames: IntCounter,
@@ -32,6 +33,7 @@ impl Metrics {
         let first_byte = latency("tidemill_time_to_first_byte_seconds", "From a request's headers to the first part of its answer");
         let frame_requests =
             HistogramOpts::new("tidemill_frame_requests", "Requests in one published frame").buckets(SIZE_BUCKETS.to_vec());
+        let shed = Opts::new("tidemill_requests_shed_total", "Requests refused because their model's queue was longer than their time");
         Ok(Self {
             requests: registered(registry, IntCounterVec::new(requests, &["model", "operation", "code"])?)?,
             duration: registered(registry, HistogramVec::new(duration, &["model", "lane"])?)?,
@@ -39,6 +41,7 @@ impl Metrics {
             frame_requests: registered(registry, Histogram::with_opts(frame_requests)?)?,
             in_flight: registered(registry, IntGauge::new("tidemill_requests_in_flight", "Requests being served")?)?,
             body_bytes: registered(registry, IntGauge::new("tidemill_body_bytes", "Bytes of request bodies in memory")?)?,
+            shed: registered(registry, IntCounterVec::new(shed, &["model"])?)?,
             republished: counter("tidemill_republished_total", "Lost requests that were published again")?,
             cancelled: counter("tidemill_cancelled_total", "Cancels posted to schedulers and workers")?,
             connections_refused: counter("tidemill_connections_refused_total", "Connections of addresses that had too many")?,
@@ -50,6 +53,11 @@ impl Metrics {
     pub(crate) fn frame(&self, requests: usize) {
         self.frames.inc();
         self.frame_requests.observe(u32::try_from(requests).map_or(f64::INFINITY, f64::from));
+    }
+
+    /// A request was refused before it was queued. `model` is one of the configuration's.
+    pub(crate) fn shed(&self, model: &str) {
+        self.shed.with_label_values(&[model]).inc();
     }
 
     pub(crate) fn first_byte(&self, model: Option<&str>, after: Duration) {

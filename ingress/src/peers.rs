@@ -1,9 +1,7 @@
 //! core: which workers and schedulers live, by their heartbeats.
 
-use bytes::Bytes;
 use shared::clock::Time;
 use shared::domain::NodeId;
-use shared::hear::messages;
 use shared::wire::Heartbeat;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,12 +26,7 @@ struct Known {
 type Nodes = HashMap<NodeId, Time>;
 
 impl Peers {
-    /// Takes in a frame of heartbeats.
-    pub(crate) fn hear_frame(&self, frame: &Bytes, now: Time) {
-        messages(frame).into_iter().for_each(|(beat, _)| self.hear(beat, now));
-    }
-
-    fn hear(&self, beat: Heartbeat, now: Time) {
+    pub(crate) fn hear(&self, beat: Heartbeat, now: Time) {
         let mut known = self.known();
         match beat {
             Heartbeat::Worker { id, .. } => note(&mut known.workers, id, now),
@@ -97,7 +90,7 @@ mod tests {
         let peers = Peers::default();
         peers.hear(Heartbeat::Worker { id: id(), models: Vec::new() }, Time::ZERO);
         for name in ["b", "a"] {
-            peers.hear(Heartbeat::Scheduler { id: NodeId::parse(name).unwrap(), owns: Vec::new() }, Time::ZERO);
+            peers.hear(Heartbeat::Scheduler { id: NodeId::parse(name).unwrap(), owns: Vec::new(), waits: Vec::new() }, Time::ZERO);
         }
         assert_eq!(peers.schedulers(Time::ZERO), ["a", "b"].map(|name| NodeId::parse(name).unwrap()));
         peers.hear(Heartbeat::Leaving { id: NodeId::parse("a").unwrap() }, Time::ZERO);

@@ -1,6 +1,7 @@
 //! edge: the road as a handler sees it: a letter goes out to its model's lane, a ticket for the answer comes back.
 
 use crate::claim::{self, BlobGuard, CLAIM_OVER};
+use crate::forecasts::Forecasts;
 use crate::looks::Looks;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
@@ -11,6 +12,7 @@ use crate::ticket::{Meter, Terms, Ticket};
 use bytes::Bytes;
 use shared::broker::{Address, Broker, Stored};
 use shared::clock::{self, Time};
+use shared::config::Model;
 use shared::domain::{NodeId, RequestId, Token};
 use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
@@ -39,6 +41,7 @@ pub(crate) struct Road {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) looks: Looks,
+    pub(crate) forecasts: Arc<Forecasts>,
     outbox: Outbox,
     queues: HashMap<Token, mpsc::Sender<RequestId>>,
     /// A plain lock: held for a few map operations, never across an await.
@@ -71,26 +74,39 @@ impl Road {
         broker: Arc<dyn Broker>,
         outbox: Outbox,
         metrics: Arc<Metrics>,
-        models: impl Iterator<Item = Token>,
+        models: &[Model],
         max_wait: Duration,
     ) -> (Arc<Self>, Vec<Queue>) {
         let (mut senders, mut queues) = (HashMap::new(), Vec::new());
         for model in models {
             let (sender, queue) = mpsc::channel(QUEUE_MAX);
-            senders.insert(model.clone(), sender);
-            queues.push((model, queue));
+            senders.insert(model.token.clone(), sender);
+            queues.push((model.token.clone(), queue));
         }
+        let forecasts = Arc::new(Forecasts::new(models));
         let looks = Looks::new(id.clone(), outbox.clone());
-        let road =
-            Self { id, broker, metrics, looks, outbox, queues: senders, table: Mutex::default(), refusals: Mutex::default(), max_wait };
+        let road = Self {
+            id,
+            broker,
+            metrics,
+            looks,
+            forecasts,
+            outbox,
+            queues: senders,
+            table: Mutex::default(),
+            refusals: Mutex::default(),
+            max_wait,
+        };
         (Arc::new(road), queues)
     }
 
     /// Sends a letter to its model's lane. The broker's word on it comes through the ticket.
     ///
     /// # Errors
-    /// `overloaded` when its queue is full; what [`claim::store`] fails with.
+    /// `overloaded` when its queue is full, or so long that the letter would wait in it beyond its time; what
+    /// [`claim::store`] fails with.
     pub(crate) async fn send(self: &Arc<Self>, model: &Token, letter: Letter) -> Result<Ticket, Failure> {
+        self.forecasts.admit(model, letter.deadline, clock::now()).inspect_err(|_| self.metrics.shed(&letter.envelope.model))?;
         let (letter, blob) = self.check_claim(letter).await?;
         let Letter { envelope, body, deadline, account } = letter;
         let (id, stream) = (envelope.id, envelope.stream);

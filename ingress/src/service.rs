@@ -4,6 +4,7 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::batches::steward;
 use crate::bodies::Bodies;
+use crate::forecasts::Forecasts;
 use crate::gate::Gate;
 use crate::jobs::sweeper;
 use crate::jwt::{SourceError, Tokens};
@@ -80,20 +81,19 @@ impl Ingress {
         let (tls, renewal) = secured(&config, registry)?.unzip();
         let outbox = Outbox::new(Arc::clone(&broker));
         let metrics = Arc::new(Metrics::new(registry)?);
-        let models = config.models.iter().map(|model| model.token.clone());
         let (road, queues) = Road::new(
             id.clone(),
             Arc::clone(&broker),
             outbox.clone(),
             Arc::clone(&metrics),
-            models,
+            &config.models,
             Duration::from_millis(config.limits.max_wait_ms),
         );
         let peers = Arc::new(Peers::default());
-        let (replies, beats) = (Arc::clone(&road), Arc::clone(&peers));
+        let (replies, forecasts, beats) = (Arc::clone(&road), Arc::clone(&road.forecasts), Arc::clone(&peers));
         let ears = [
             broker.attach(&Address::Ingress(id), Arc::new(move |frame| replies.hear(messages(&frame)))).await?,
-            broker.attach(&Address::Heartbeats, Arc::new(move |frame| beats.hear_frame(&frame, clock::now()))).await?,
+            broker.attach(&Address::Heartbeats, Arc::new(move |frame| hear_beats(&forecasts, &beats, &frame))).await?,
         ];
         let publishers = queues.into_iter().map(|queue| publish(&road, queue)).collect();
         let pulse = task::spawn_guarded("pulse", pulse::run(Arc::clone(&road), outbox.clone()));
@@ -165,6 +165,14 @@ fn secured(config: &Config, registry: &Registry) -> Result<Option<(Arc<Tls>, Gua
 async fn bind(addr: SocketAddr, gate: &Gate, tls: Option<Arc<Tls>>, router: Router) -> Result<Server, StartError> {
     let server = Server::bind(addr, &gate.config.limits, tls, gate.metrics.connections_refused.clone(), router).await;
     server.map_err(|cause| StartError::Bind { addr, cause })
+}
+
+fn hear_beats(forecasts: &Forecasts, peers: &Peers, frame: &Bytes) {
+    let now = clock::now();
+    for (beat, _) in messages(frame) {
+        forecasts.hear(&beat, now);
+        peers.hear(beat, now);
+    }
 }
 
 fn publish(road: &Arc<Road>, queue: Queue) -> Guarded {

@@ -14,6 +14,7 @@ mod cut;
 mod dispatch;
 mod event;
 mod fleet;
+mod forecast;
 mod frames;
 mod intake;
 mod item;
@@ -23,20 +24,24 @@ mod line;
 mod linger;
 mod order;
 mod queue;
+mod recording;
 mod turnstile;
 
 pub use event::{Action, Event};
 pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
+pub use forecast::Wait;
 pub use frames::FrameKey;
 pub use item::Item;
 
 use fleet::Fleet;
 use foldhash::{HashMap, HashMapExt};
+use forecast::Pace;
 use frames::Frames;
 use item::Entry;
 use limit::Limits;
 use linger::Linger;
 use queue::FairQueue;
+use recording::Recording;
 use shared::clock::Time;
 use shared::domain::{Lane, ModelKind, NodeId, RequestId};
 use shared::error::Code;
@@ -87,11 +92,13 @@ pub struct Engine {
     turnstiles: Turnstiles,
     queue: FairQueue,
     fleet: Fleet,
+    recording: Recording,
     frames: Frames,
     cancelled: Tombstones,
     deadlines: BTreeSet<(Time, RequestId)>,
     ingresses: HashMap<NodeId, Time>,
     linger: Linger,
+    pace: Pace,
     limits: Limits,
     arrivals: u64,
     /// When interactive work last came: ceilings hold for a while after that.
@@ -118,11 +125,13 @@ impl Engine {
             turnstiles: Turnstiles::default(),
             queue: FairQueue::default(),
             fleet: Fleet::default(),
+            recording: Recording::default(),
             frames: Frames::default(),
             cancelled: Tombstones::default(),
             deadlines: BTreeSet::new(),
             ingresses: HashMap::new(),
             linger: Linger::default(),
+            pace: Pace::default(),
             limits: Limits::new(config.max_tokens, config.objective),
             arrivals: 0,
             interactive_at: None,
@@ -217,6 +226,7 @@ impl Engine {
         actions.extend(self.frames.drain().map(|frame| Action::Nak(frame, Duration::ZERO)));
         actions.extend(self.items.drain().map(|(id, _)| Action::Release(id)));
         self.queue.clear();
+        self.recording = Recording::default();
         self.turnstiles.clear();
         self.deadlines.clear();
         self.held = Default::default();
@@ -229,6 +239,7 @@ impl Engine {
             Event::QuotaRefused { id, refusal } => self.quota_refused(now, id, refusal, actions),
             Event::Accepted { worker, batch } => self.accepted(&worker, batch, actions),
             Event::Refused { worker, batch } => self.refused(&worker, batch, actions),
+            Event::Freed { worker, batch, items } => self.freed(now, &worker, batch, &items, actions),
             Event::Done { worker, batch, items } => self.done(now, &worker, batch, &items, actions),
             Event::Heartbeat { worker, backends, running } => self.heartbeat(now, &worker, backends, &running, actions),
             Event::WorkerLeft(worker) => self.worker_gone(&worker, false, actions),

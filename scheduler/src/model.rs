@@ -5,7 +5,7 @@ mod frames;
 
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
-use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey};
+use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Wait};
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::outcomes::{Failed, Registrar};
@@ -25,7 +25,7 @@ use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
 use shared::wire::{Dispatch, DispatchItem, Reply, ToIngress, ToWorker};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -61,8 +61,12 @@ pub(crate) struct Office {
 #[derive(Debug)]
 pub(crate) struct ModelHandle {
     mailbox: Arc<Mailbox<Input>>,
+    waits: Arc<Waits>,
     _task: Guarded,
 }
+
+/// Written by the loop each second.
+type Waits = Mutex<[Wait; Lane::ALL.len()]>;
 
 impl ModelHandle {
     /// Lossy, like the messages that come this way.
@@ -70,6 +74,11 @@ impl ModelHandle {
         if self.mailbox.leave(Input::Event(event)) == Err(Undelivered::Full) {
             tracing::warn!("a message was dropped: the model's mailbox is full");
         }
+    }
+
+    /// What waited in each lane a moment ago.
+    pub(crate) fn waits(&self) -> [Wait; Lane::ALL.len()] {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives everything that waits back to the lane, and stops.
@@ -90,12 +99,13 @@ pub(crate) fn start(office: Office, model: &Model, revision: u64) -> ModelHandle
     let readers = Lane::ALL.map(reader);
     let intake = Intake { messages, readers: select_all(readers), round: Vec::new() };
     let back = Arc::clone(&mailbox);
-    let owner = Owner::new(office, model, revision, windows, move |input| {
+    let waits = Arc::new(Waits::default());
+    let owner = Owner::new(office, model, revision, windows, Arc::clone(&waits), move |input| {
         if back.leave(input).is_err() {
             tracing::warn!("a word of the quota or the outcomes was dropped: the model's mailbox is full, or its loop has ended");
         }
     });
-    ModelHandle { mailbox, _task: task::spawn_guarded("model", owner.run(intake)) }
+    ModelHandle { mailbox, waits, _task: task::spawn_guarded("model", owner.run(intake)) }
 }
 
 /// Where the loop's inputs come from.
@@ -143,6 +153,7 @@ struct Owner {
     position: (u64, u64),
     delivered: (u64, u64),
     windows: [Arc<Window>; Lane::ALL.len()],
+    waits: Arc<Waits>,
     actions: Vec<Action>,
     surrendered: Option<oneshot::Sender<()>>,
 }
@@ -153,6 +164,7 @@ impl Owner {
         model: &Model,
         revision: u64,
         windows: [Arc<Window>; Lane::ALL.len()],
+        waits: Arc<Waits>,
         tell: impl Fn(Input) + Clone + Send + Sync + 'static,
     ) -> Self {
         let now = clock::now();
@@ -187,6 +199,7 @@ impl Owner {
             position: (0, 0),
             delivered: (0, 0),
             windows,
+            waits,
             actions: Vec::new(),
             surrendered: None,
         }
@@ -230,6 +243,7 @@ impl Owner {
         if now >= self.announce_at {
             self.announce_at = now + HELD_EVERY;
             self.announce(now);
+            self.forecast(now);
             let engine = &self.engine;
             self.quota.tend(now, |id| engine.holds(id) || engine.runs(id, now));
         }

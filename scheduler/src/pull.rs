@@ -4,12 +4,17 @@ use crate::settled;
 use crate::window::Window;
 use futures::stream::{self, BoxStream, StreamExt};
 use shared::broker::{Broker, BrokerError, Delivery, LaneFilter, Puller};
+use shared::clock::{self, Time};
 use shared::domain::{Lane, Token};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long one pull waits at the broker: long enough to cost nothing when idle, short enough to notice a deaf one.
 const PULL_WAIT: Duration = Duration::from_secs(5);
+
+/// How often the lane is asked what it still has, while the window has no room for it all.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Pause after a failed pull.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
@@ -28,7 +33,7 @@ pub(crate) enum Read {
 /// Everything that comes from one lane of one model, without an end. It is read in the loop of the model itself: a task
 /// between them would cost every request a turn.
 pub(crate) fn read(broker: Arc<dyn Broker>, model: Token, lane: Lane, window: Arc<Window>) -> BoxStream<'static, Read> {
-    let reader = Reader { broker, filter: LaneFilter { lane, model, part: 0 }, window, puller: None, was_idle: true };
+    let reader = Reader { broker, filter: LaneFilter { lane, model, part: 0 }, window, puller: None, was_idle: true, counted: Time::ZERO };
     stream::unfold(reader, |mut reader| async move { Some((reader.next().await, reader)) }).boxed()
 }
 
@@ -38,6 +43,7 @@ struct Reader {
     window: Arc<Window>,
     puller: Option<Box<dyn Puller>>,
     was_idle: bool,
+    counted: Time,
 }
 
 impl Reader {
@@ -66,10 +72,19 @@ impl Reader {
             let (epoch, sequence) = puller.position().await?;
             return Ok(Some(Read::Position { epoch, sequence }));
         }
-        let frames = self.window.frames().await;
+        let Ok(frames) = timeout(COUNT_EVERY, self.window.frames()).await else {
+            self.window.leaves(puller.left().await?);
+            return Ok(None);
+        };
         let deliveries = puller.pull(frames, PULL_WAIT).await?;
         self.was_idle = deliveries.is_empty();
         self.window.read(deliveries.len());
+        if deliveries.len() < frames {
+            self.window.leaves(0);
+        } else if clock::now().since(self.counted) >= COUNT_EVERY {
+            self.counted = clock::now();
+            self.window.leaves(puller.left().await.unwrap_or(0)); // The deliveries are not to be lost for that.
+        }
         let deliveries = if self.filter.lane.is_deferred() { trimmed(&self.broker, deliveries).await? } else { deliveries };
         Ok((!deliveries.is_empty()).then_some(Read::Deliveries(self.filter.lane, deliveries)))
     }

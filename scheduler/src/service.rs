@@ -9,13 +9,13 @@ use crate::ownership::Peers;
 use crate::quota::Treasury;
 use bytes::Bytes;
 use shared::broker::{Address, Attached, Broker, BrokerError, Bucket, LEASE_TTL};
-use shared::clock::{self, Time};
+use shared::clock::{self, Time, millis};
 use shared::config::{Config, Model};
-use shared::domain::{NodeId, Token};
+use shared::domain::{Lane, NodeId, Token};
 use shared::hear::messages;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{Cancel, Heartbeat, ToScheduler};
+use shared::wire::{Cancel, Heartbeat, ToScheduler, Wait};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -153,7 +153,7 @@ impl Desk {
                     self.tell(&credit.model, event);
                 }
             }
-            Heartbeat::Scheduler { id, owns } => self.with(|state| state.peers.heard(clock::now(), id, owns)),
+            Heartbeat::Scheduler { id, owns, .. } => self.with(|state| state.peers.heard(clock::now(), id, owns)),
             Heartbeat::Ingress { id } => self.tell_all(&Event::IngressSeen(id)),
             Heartbeat::Leaving { id } => {
                 self.with(|state| state.peers.left(&id));
@@ -176,10 +176,17 @@ impl Desk {
                 tracing::debug!(%worker, ?reason, "a worker refused a batch");
                 self.tell(&model, Event::Refused { worker, batch });
             }
+            ToScheduler::Freed { worker, model, batch, items } => self.tell(&model, Event::Freed { worker, batch, items }),
             ToScheduler::Done { worker, model, batch, items } => self.tell(&model, Event::Done { worker, batch, items }),
             ToScheduler::Look(asked) => self.looks.answer(asked),
         }
     }
+}
+
+/// The lanes of a model in which something waits.
+fn waits(model: &Token, handle: &ModelHandle) -> impl Iterator<Item = Wait> {
+    let of_lanes = Lane::ALL.into_iter().zip(handle.waits()).filter(|(_, wait)| wait.requests > 0);
+    of_lanes.map(|(lane, wait)| Wait { model: model.clone(), lane, requests: wait.requests, ms: wait.time.map(millis) })
 }
 
 struct Keeper {
@@ -207,9 +214,16 @@ impl Keeper {
             for model in plan.seek {
                 self.seek(&model).await;
             }
-            let owns = self.desk.with(|state| state.owned.keys().cloned().collect());
-            self.office.outbox.post(Address::Heartbeats, &Heartbeat::Scheduler { id: self.office.id.clone(), owns }, Bytes::new());
+            self.office.outbox.post(Address::Heartbeats, &self.heartbeat(), Bytes::new());
         }
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let id = self.office.id.clone();
+        self.desk.with(|state| {
+            let waits = state.owned.iter().flat_map(|(model, owned)| waits(model, &owned.handle)).collect();
+            Heartbeat::Scheduler { id, owns: state.owned.keys().cloned().collect(), waits }
+        })
     }
 
     async fn renew(&self) {
@@ -296,7 +310,7 @@ mod tests {
         let desk = Desk::new(Looks { id: me, ledger: Ledger::Own(Arc::default()), outbox });
         let mut frame = FrameWriter::new();
         frame.push(&Part::encode(&"from a newer release", Bytes::new()));
-        frame.push(&Part::encode(&Heartbeat::Scheduler { id: other, owns: vec![model.clone()] }, Bytes::new()));
+        frame.push(&Part::encode(&Heartbeat::Scheduler { id: other, owns: vec![model.clone()], waits: Vec::new() }, Bytes::new()));
         let sought = || desk.with(|state| state.peers.plan(clock::now(), std::slice::from_ref(&model), &HashSet::new()).seek);
         assert_eq!(sought(), std::slice::from_ref(&model));
         desk.hear(&Address::Heartbeats, &frame.take());

@@ -3,7 +3,7 @@
 
 use shared::domain::Lane;
 use shared::wire::{COALESCE_MAX, FRAME_BYTES_MAX};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Frames asked for at once: more would only wait here instead of there.
@@ -36,12 +36,14 @@ const fn size(lane: Lane) -> Size {
 pub(crate) struct Window {
     size: Size,
     frames: AtomicUsize,
+    /// Frames of the lane that no reader has had, as far as is known.
+    left: AtomicU64,
     grew: Notify,
 }
 
 impl Window {
     pub(crate) fn new(lane: Lane) -> Self {
-        let window = Self { size: size(lane), frames: AtomicUsize::new(0), grew: Notify::new() };
+        let window = Self { size: size(lane), frames: AtomicUsize::new(0), left: AtomicU64::new(0), grew: Notify::new() };
         window.holds(0, 0);
         window
     }
@@ -60,6 +62,15 @@ impl Window {
     pub(crate) fn read(&self, frames: usize) {
         let less = |room: usize| Some(room.saturating_sub(frames));
         let _ = self.frames.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less); // It never refuses.
+    }
+
+    /// So many frames are left in the lane.
+    pub(crate) fn leaves(&self, frames: u64) {
+        self.left.store(frames, Ordering::Relaxed);
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Waits until there is room: frames that fit even if each is full.

@@ -221,6 +221,11 @@ pub trait Puller: Send {
     async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
         Ok((0, 0))
     }
+
+    /// Frames of the lane that no reader has had yet.
+    async fn left(&mut self) -> Result<u64, BrokerError> {
+        Ok(0)
+    }
 }
 
 /// The reader of a feed, at a place of its own.

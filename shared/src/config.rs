@@ -194,6 +194,8 @@ pub struct Model {
     pub kind: ModelKind,
     pub batching: Batching,
     pub price: Price,
+    /// A call that would wait longer for a worker is refused at once; absent: one that would wait beyond its deadline.
+    pub max_queue_ms: Option<u64>,
     pub backends: Vec<Backend>,
 }
 

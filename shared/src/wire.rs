@@ -9,7 +9,7 @@ pub use envelope::{Claim, Encoding, Envelope, JobRef};
 pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
 pub use messages::{
     AskLook, BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, Looked, ModelCredit, Passed, RefuseReason,
-    Reply, ReplyHead, Running, ToIngress, ToScheduler, ToWorker, Usage,
+    Reply, ReplyHead, Running, ToIngress, ToScheduler, ToWorker, Usage, Wait,
 };
 pub use usage::Call;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use shared::clock::Time;
 use shared::domain::{ExecId, RequestId};
 use shared::error::{Code, Failure};
 use shared::quota::Standing;
-use shared::wire::{Envelope, ItemEnd, Usage};
+use shared::wire::{Envelope, ItemDone, ItemEnd, Usage};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,10 @@ impl Ended {
 
     const fn answered(usage: Usage) -> Self {
         Self { end: ItemEnd::Answered, usage }
+    }
+
+    pub(crate) const fn of(self, job: &Job) -> ItemDone {
+        ItemDone { id: job.id, end: self.end, usage: self.usage }
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct Entry {
     pub(crate) exec: ExecId,
     pub(crate) model: Token,
     pub(crate) lane: Lane,
-    pub(crate) call: CallId,
+    /// While it runs; none once its outcome is only to be put on record.
+    pub(crate) call: Option<CallId>,
     pub(crate) ingress: NodeId,
     pub(crate) since: Time,
     pub(crate) cancel: CancellationToken,
@@ -128,7 +129,7 @@ impl Table {
         if self.cancelled.contains(id) {
             entry.cancel.cancel();
         }
-        if let Some(call) = self.calls.get_mut(&entry.call) {
+        if let Some(call) = entry.call.and_then(|call| self.calls.get_mut(&call)) {
             call.left += 1;
         }
         self.running.insert(id, entry);
@@ -139,12 +140,26 @@ impl Table {
         if self.running.get(&id).is_none_or(|entry| entry.exec != exec) {
             return None;
         }
-        let entry = self.running.remove(&id)?;
-        if let Some(call) = self.calls.get_mut(&entry.call) {
+        let mut entry = self.running.remove(&id)?;
+        self.leave_call(entry.call.take());
+        Some(entry)
+    }
+
+    /// The call has ended for a request that stays here until its outcome is on record. Returns whom to tell, once.
+    pub(crate) fn free(&mut self, id: RequestId, exec: ExecId) -> Option<(Token, Vec<Report>)> {
+        let entry = self.running.get_mut(&id).filter(|entry| entry.exec == exec)?;
+        let call = entry.call.take()?;
+        let told = (entry.model.clone(), entry.reports.clone());
+        self.leave_call(Some(call));
+        Some(told)
+    }
+
+    fn leave_call(&mut self, id: Option<CallId>) {
+        let Some(id) = id else { return };
+        if let Some(call) = self.calls.get_mut(&id) {
             call.left -= 1;
         }
-        self.drop_if_empty(entry.call);
-        Some(entry)
+        self.drop_if_empty(id);
     }
 
     /// Cancels requests, or only one execution of them.
@@ -215,7 +230,7 @@ mod tests {
 
     fn entry(table: &mut Table) -> Entry {
         Entry {
-            call: table.begin_call(&model(), "b"),
+            call: Some(table.begin_call(&model(), "b")),
             exec: entropy::exec_id(),
             model: model(),
             lane: Lane::Interactive,
@@ -244,6 +259,19 @@ mod tests {
         assert_eq!(table.admit(&model(), 1, "other", 1), Ok(()));
         table.end(id, exec);
         assert_eq!(table.admit(&model(), 1, "b", 1), Ok(()));
+    }
+
+    #[test]
+    fn the_place_of_a_call_is_free_before_its_outcome_is_on_record() {
+        let mut table = Table::default();
+        let (id, running) = (entropy::request_id(), entry(&mut table));
+        let exec = running.exec;
+        table.start(id, running);
+        assert_eq!(table.free(id, exec), Some((model(), vec![report(1)])));
+        assert_eq!(table.free(id, exec), None, "once");
+        assert_eq!(table.admit(&model(), 1, "b", 1), Ok(()));
+        assert!(table.is_running(id), "but it is listed, and joined by a second dispatch");
+        assert!(table.end(id, exec).is_some());
     }
 
     #[test]

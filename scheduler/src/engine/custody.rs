@@ -83,9 +83,16 @@ impl Engine {
         }
     }
 
+    /// An outcome that a worker was to put on record will never be there: its request is run again.
+    fn unrecorded(&mut self, id: RequestId, actions: &mut Vec<Action>) {
+        if self.items.get(&id).is_some_and(|entry| entry.state == State::Running) {
+            self.queue_again(id, actions);
+        }
+    }
+
     /// Back to where it was in the queue, unless another worker has it, too.
     fn queue_again(&mut self, id: RequestId, actions: &mut Vec<Action>) {
-        if self.fleet.has_accepted(id) {
+        if self.fleet.has_accepted(id) || self.recording.contains(id) {
             return self.set_aside(id, State::Running);
         }
         if self.cancelled.contains(id) {
@@ -97,15 +104,31 @@ impl Engine {
         self.queue.push(entry);
     }
 
+    /// Calls have ended, and their outcomes are on record or were sent.
     pub(super) fn done(&mut self, now: Time, worker: &NodeId, batch: BatchId, items: &[ItemDone], actions: &mut Vec<Action>) {
         self.accepted(worker, batch, actions); // A lost accept: the answer says as much.
         for done in items {
-            if let Some((member, ended)) = self.fleet.finish(worker, batch, (done.id, done.end), now) {
-                ended.into_iter().for_each(|call| self.learn(now, &call));
-                self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
-            }
+            self.finish(now, worker, batch, done);
             self.committed(done.id, actions);
         }
+    }
+
+    /// Calls of deferred items have ended. Until their outcomes are on record, their worker answers for them.
+    pub(super) fn freed(&mut self, now: Time, worker: &NodeId, batch: BatchId, items: &[ItemDone], actions: &mut Vec<Action>) {
+        self.accepted(worker, batch, actions);
+        for done in items {
+            if self.finish(now, worker, batch, done) && self.items.contains_key(&done.id) {
+                self.recording.begin(now, worker, done.id);
+            }
+        }
+    }
+
+    /// An item's share of the credit is free, and with the last of a call what the call says is learnt. False: it was before.
+    fn finish(&mut self, now: Time, worker: &NodeId, batch: BatchId, done: &ItemDone) -> bool {
+        let Some((member, ended)) = self.fleet.finish(worker, batch, (done.id, done.end), now) else { return false };
+        ended.into_iter().for_each(|call| self.learn(now, &call));
+        self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
+        true
     }
 
     fn learn(&mut self, now: Time, call: &Ended) {
@@ -135,6 +158,7 @@ impl Engine {
         running.iter().for_each(|run| self.leave_to_another(run.id, actions));
         let unlisted = self.fleet.heartbeat(now, worker, backends, running);
         unlisted.iter().for_each(|member| self.interrupted(member, true, actions));
+        self.recording.unlisted(now, worker, running).into_iter().for_each(|id| self.unrecorded(id, actions));
     }
 
     /// A worker runs for another owner what waits here. A deferred item's end is not heard here, so that its frame is given
@@ -163,6 +187,7 @@ impl Engine {
         let (unaccepted, running) = self.fleet.remove(worker);
         unaccepted.iter().for_each(|(batch, members)| self.take_back(*batch, members, actions));
         running.iter().for_each(|member| self.interrupted(member, crashed, actions));
+        self.recording.left(worker).into_iter().for_each(|id| self.unrecorded(id, actions));
     }
 
     /// Orders what has waited for too long one lane up: of each lane the oldest item, and the next when that has gone. One at a
@@ -226,6 +251,7 @@ impl Engine {
     /// Takes an item out of the engine wherever it stands.
     pub(super) fn remove(&mut self, id: RequestId, actions: &mut Vec<Action>) -> Option<Entry> {
         let entry = self.items.remove(&id)?;
+        self.recording.end(id);
         self.deadlines.remove(&(entry.item.deadline, id));
         let held = &mut self.held[entry.frame.lane.index()];
         (held.items, held.bytes) = (held.items - 1, held.bytes - entry.item.bytes);

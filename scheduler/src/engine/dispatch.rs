@@ -46,6 +46,7 @@ impl Engine {
         let (batch, size) = (BatchId(self.batches), call.size());
         let members: Vec<Member> = call.into_ids().into_iter().filter_map(|id| self.take(now, id, actions)).collect();
         let ids: Vec<RequestId> = members.iter().map(|m| m.id).collect();
+        members.iter().for_each(|member| self.pace.served(now, member.lane));
         self.linger.dispatched(now, self.queue.total() + ids.len() + self.fleet.outstanding());
         actions.push(Action::Dispatch { batch, worker: slot.worker.clone(), backend: slot.backend.clone(), items: ids });
         self.fleet.dispatched(now, batch, Batch::new(slot, members, size, now));

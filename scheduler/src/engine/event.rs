@@ -31,6 +31,12 @@ pub enum Event {
         worker: NodeId,
         batch: BatchId,
     },
+    /// The calls of deferred items have ended; [`Event::Done`] follows when their outcomes are on record.
+    Freed {
+        worker: NodeId,
+        batch: BatchId,
+        items: Vec<ItemDone>,
+    },
     Done {
         worker: NodeId,
         batch: BatchId,

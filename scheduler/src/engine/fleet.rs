@@ -18,7 +18,7 @@ pub const HEARTBEAT_STALE: Duration = Duration::from_millis(1_500);
 pub const HEARTBEAT_GONE: Duration = Duration::from_secs(5);
 
 /// What a worker accepted this long ago and does not list in a heartbeat has ended; its `done` was lost.
-const UNLISTED_AFTER: Duration = Duration::from_secs(1);
+pub(super) const UNLISTED_AFTER: Duration = Duration::from_secs(1);
 
 /// Dispatches that were taken back are remembered in case the accept is merely late.
 const LATE_MAX: usize = 1_024;

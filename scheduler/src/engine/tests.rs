@@ -65,6 +65,13 @@ fn done(worker: &str, batch: BatchId, ids: &[u64]) -> Event {
     Event::Done { worker: node(worker), batch, items }
 }
 
+fn freed(worker: &str, batch: BatchId, ids: &[u64]) -> Event {
+    match done(worker, batch, ids) {
+        Event::Done { worker, batch, items } => Event::Freed { worker, batch, items },
+        other => other,
+    }
+}
+
 fn accepted(worker: &str, batch: BatchId) -> Event {
     Event::Accepted { worker: node(worker), batch }
 }

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use foldhash::HashMap;
 use shared::broker::{ACK_WAIT_INTERACTIVE, Address};
 use shared::clock::Time;
-use shared::domain::{NodeId, RequestId};
+use shared::domain::{Lane, NodeId, RequestId};
 use shared::wire::{Held, Passed, ToIngress};
+use std::sync::PoisonError;
 
 impl Owner {
     /// Tells each ingress what of its work is held here, and how far its lane has been read.
@@ -19,6 +20,16 @@ impl Owner {
             let message = ToIngress::Held(Held { from: self.office.id.clone(), ids, passed: self.passed(now).into_iter().collect() });
             self.office.outbox.post(Address::Ingress(ingress.clone()), &message, Bytes::new());
         }
+    }
+
+    /// Notes for the scheduler's heartbeat what waits in each lane, here and at the broker.
+    pub(super) fn forecast(&mut self, now: Time) {
+        let waits = Lane::ALL.map(|lane| {
+            let frames = self.tokens.keys().filter(|frame| frame.lane == lane).count().max(1);
+            let requests_of_frame = self.engine.load(lane).0.div_ceil(frames).max(1) as u64;
+            self.engine.wait(now, lane, self.windows[lane.index()].left() * requests_of_frame)
+        });
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits;
     }
 
     /// What was handed out to an earlier owner counts as passed only when its redelivery has had time to arrive here.

@@ -77,6 +77,8 @@ pub(crate) struct Books {
     pub(crate) bytes: usize,
     pub(crate) workers: BTreeMap<NodeId, Worker>,
     pub(crate) batches: BTreeMap<BatchId, Batch>,
+    /// The call has ended, and the outcome goes on record: at which worker, since when.
+    recording: BTreeMap<RequestId, (NodeId, Time)>,
     pub(crate) cancelled: BTreeSet<RequestId>,
     pub(crate) ingresses: BTreeMap<NodeId, Time>,
     /// When a slot was last freed.
@@ -114,6 +116,7 @@ impl Books {
             Event::QuotaRefused { .. } | Event::Committed(_) => {}
             Event::Accepted { worker, batch } => self.accepted(worker, *batch),
             Event::Refused { worker, batch } => self.refused(worker, *batch),
+            Event::Freed { worker, batch, items } => self.freed(now, worker, *batch, items),
             Event::Done { worker, batch, items } => self.done(now, worker, *batch, items),
             Event::Heartbeat { worker, backends, running } => self.heartbeat(now, worker, backends, running),
             Event::WorkerLeft(worker) => self.drop_worker(now, worker),
@@ -151,7 +154,31 @@ impl Books {
         }
     }
 
+    fn freed(&mut self, now: Time, worker: &NodeId, id: BatchId, items: &[ItemDone]) {
+        let carried = |batch: &Batch, done: &ItemDone| batch.worker == *worker && batch.items.contains_key(&done.id);
+        for done in items.iter().filter(|done| self.batches.get(&id).is_some_and(|batch| carried(batch, done))) {
+            let Some(held) = self.custody.get_mut(&done.id) else { continue };
+            self.recording.insert(done.id, (worker.clone(), now));
+            if held.state == State::Waiting {
+                held.state = State::Out(id); // It had been taken back: the worker has it, after all.
+            }
+        }
+        self.leave(now, worker, id, items);
+    }
+
     fn done(&mut self, now: Time, worker: &NodeId, id: BatchId, items: &[ItemDone]) {
+        items.iter().for_each(|done| drop(self.recording.remove(&done.id)));
+        self.leave(now, worker, id, items);
+    }
+
+    /// What waits to be on record and never will be.
+    fn unrecorded(&mut self, is_lost: impl Fn(RequestId, &NodeId, Time) -> bool) {
+        let before = self.recording.len();
+        self.recording.retain(|id, (worker, since)| !is_lost(*id, worker, *since));
+        self.has_moved |= self.recording.len() < before;
+    }
+
+    fn leave(&mut self, now: Time, worker: &NodeId, id: BatchId, items: &[ItemDone]) {
         self.accepted(worker, id);
         if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
             items.iter().for_each(|done| drop(batch.items.remove(&done.id)));
@@ -184,6 +211,7 @@ impl Books {
             }
         }
         self.drop_ended(now);
+        self.unrecorded(|id, of, since| of == worker && now.since(since) >= UNLISTED_AFTER && !lists(&id));
     }
 
     fn take_back(&mut self, now: Time) {
@@ -202,6 +230,7 @@ impl Books {
         let carrier = |id: RequestId| batches.iter().find(|(_, batch)| batch.carries(id)).map(|(batch, _)| *batch);
         for (id, held) in &mut self.custody {
             match held.state {
+                State::Out(_) if self.recording.contains_key(id) => {}
                 State::Out(batch) if batches.get(&batch).is_some_and(|batch| batch.carries(*id)) => {}
                 State::Out(_) => match carrier(*id) {
                     Some(other) => held.state = State::Out(other),
@@ -222,6 +251,7 @@ impl Books {
 
     fn drop_worker(&mut self, now: Time, worker: &NodeId) {
         self.workers.remove(worker);
+        self.unrecorded(|_, of, _| of == worker);
         let of_worker: Vec<BatchId> = self.batches.iter().filter(|(_, batch)| batch.worker == *worker).map(|(id, _)| *id).collect();
         for id in of_worker {
             let batch = self.batches.remove(&id).expect("listed a moment ago");
@@ -241,6 +271,7 @@ impl Books {
     /// The engine lets an item go.
     pub(crate) fn released(&mut self, id: RequestId) {
         let Some(held) = self.custody.remove(&id) else { return };
+        self.recording.remove(&id);
         self.bytes -= held.item.bytes;
         if let State::Out(batch) = held.state
             && let Some(batch) = self.batches.get_mut(&batch).filter(|batch| !batch.is_accepted)

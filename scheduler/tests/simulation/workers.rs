@@ -46,6 +46,29 @@ struct Execution {
     cancelled: bool,
     reports: Vec<Report>,
     parts: u32,
+    /// The call has ended, and how that goes on record.
+    failed: Option<bool>,
+}
+
+impl Execution {
+    /// None: nobody waits for it.
+    fn outcome(&self, now: Time) -> Option<Outcome> {
+        match () {
+            () if self.cancelled => None,
+            () if now >= self.request.deadline => Some(Outcome::Expired),
+            () if self.failed == Some(true) => Some(Outcome::Failed),
+            () => Some(Outcome::Answered),
+        }
+    }
+
+    fn ended(&self, now: Time) -> ItemDone {
+        let (end, usage) = match self.outcome(now) {
+            Some(Outcome::Answered) => (ItemEnd::Answered, Usage { input: self.request.tokens_in, output: self.request.tokens_out }),
+            Some(_) => (ItemEnd::Failed, Usage::default()),
+            None => (ItemEnd::Cancelled, Usage::default()),
+        };
+        ItemDone { id: self.request.id, end, usage }
+    }
 }
 
 /// One call at a backend, and the requests that it answers.
@@ -155,6 +178,7 @@ impl World {
             }
             Happening::CallSpeaks { worker, call } => self.speak(worker, call),
             Happening::CallEnds { worker, call } => self.end_call(worker, call),
+            Happening::Recorded { worker, life, id, exec } if self.lives(worker, life) => self.recorded(worker, id, exec),
             Happening::Beat { worker, life } if self.lives(worker, life) => self.beat(worker),
             Happening::Name { worker, life } if self.lives(worker, life) => self.name(worker),
             Happening::Cancelled { worker, id, exec } if self.workers[worker].alive => self.cancelled(worker, id, exec),
@@ -207,7 +231,8 @@ impl World {
             let (exec, since) = (ExecId(self.mint()), self.now);
             let worker = &mut self.workers[n];
             let cancelled = worker.tombstones.contains(&request.id);
-            let execution = Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0 };
+            let execution =
+                Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0, failed: None };
             worker.running.insert(request.id, execution);
             started.push(Rc::clone(request));
         }
@@ -247,33 +272,48 @@ impl World {
         let Some(call) = self.workers[n].calls.remove(&number) else { return };
         let failed = self.rng.happens(self.plan.failing);
         for id in call.ids {
-            let execution = self.workers[n].running.remove(&id).expect("a call's requests run");
-            self.conclude(n, &execution, failed);
+            let execution = self.workers[n].running.get_mut(&id).expect("a call's requests run");
+            execution.failed = Some(failed);
+            if execution.request.lane.is_deferred() {
+                self.free(n, id);
+            } else {
+                self.conclude(n, id);
+            }
         }
         self.end_drain(n);
     }
 
-    fn conclude(&mut self, n: usize, execution: &Execution, failed: bool) {
-        let request = &execution.request;
-        let outcome = match () {
-            () if execution.cancelled => None,
-            () if self.now >= request.deadline => Some(Outcome::Expired),
-            () if failed => Some(Outcome::Failed),
-            () => Some(Outcome::Answered),
-        };
-        if let Some(outcome) = outcome {
-            self.answer(execution, outcome);
+    /// The place of a deferred request is free; its outcome takes a while longer to be on record.
+    fn free(&mut self, n: usize, id: RequestId) {
+        let worker = &self.workers[n];
+        let (life, execution) = (worker.life, &worker.running[&id]);
+        let exec = execution.exec;
+        self.report(n, execution.reports.clone(), execution.ended(self.now), |worker, batch, items| Event::Freed { worker, batch, items });
+        let after = self.rng.millis(1, 50);
+        self.post(after, Happening::Recorded { worker: n, life, id, exec });
+    }
+
+    fn recorded(&mut self, n: usize, id: RequestId, exec: ExecId) {
+        if self.workers[n].running.get(&id).is_some_and(|execution| execution.exec == exec) {
+            self.conclude(n, id);
+            self.end_drain(n);
         }
-        let (end, usage) = match outcome {
-            Some(Outcome::Answered) => (ItemEnd::Answered, Usage { input: request.tokens_in, output: request.tokens_out }),
-            Some(_) => (ItemEnd::Failed, Usage::default()),
-            None => (ItemEnd::Cancelled, Usage::default()),
-        };
+    }
+
+    fn conclude(&mut self, n: usize, id: RequestId) {
+        let execution = self.workers[n].running.remove(&id).expect("it runs");
+        if let Some(outcome) = execution.outcome(self.now) {
+            self.answer(&execution, outcome);
+        }
+        let done = execution.ended(self.now);
+        self.report(n, execution.reports, done, |worker, batch, items| Event::Done { worker, batch, items });
+    }
+
+    fn report(&mut self, n: usize, reports: Vec<Report>, done: ItemDone, event: impl Fn(NodeId, BatchId, Vec<ItemDone>) -> Event) {
         let worker = self.workers[n].id.clone();
-        for Report { scheduler, batch } in execution.reports.clone() {
-            let items = vec![ItemDone { id: request.id, end, usage }];
-            let done = Event::Done { worker: worker.clone(), batch, items };
-            self.send(Row::Done, Happening::Mail { scheduler, input: Input::Event(done) });
+        for Report { scheduler, batch } in reports {
+            let input = Input::Event(event(worker.clone(), batch, vec![done]));
+            self.send(Row::Done, Happening::Mail { scheduler, input });
         }
     }
 

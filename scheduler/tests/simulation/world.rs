@@ -62,6 +62,7 @@ pub(crate) enum Happening {
     Dispatched { worker: NodeId, dispatch: Dispatch },
     CallSpeaks { worker: usize, call: u64 },
     CallEnds { worker: usize, call: u64 },
+    Recorded { worker: usize, life: u32, id: RequestId, exec: ExecId },
     Beat { worker: usize, life: u32 },
     Name { worker: usize, life: u32 },
     Rise(usize),

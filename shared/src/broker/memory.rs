@@ -244,6 +244,10 @@ impl Puller for MemoryPuller {
     async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
         Ok((self.shared.epoch, self.shared.lane(self.from.lane).delivered(&self.from)))
     }
+
+    async fn left(&mut self) -> Result<u64, BrokerError> {
+        Ok(self.shared.lane(self.from.lane).left(&self.from))
+    }
 }
 
 impl MemoryPuller {

@@ -23,6 +23,9 @@ pub enum ToScheduler {
     Accept { worker: NodeId, model: Token, batch: BatchId },
     #[serde(rename = "refuse")]
     Refuse { worker: NodeId, model: Token, batch: BatchId, reason: RefuseReason },
+    /// The calls of deferred items have ended: their share of the credit is free, while their outcomes go on record.
+    #[serde(rename = "freed")]
+    Freed { worker: NodeId, model: Token, batch: BatchId, items: Vec<ItemDone> },
     /// Items of a batch have ended and their share of the credit is free again. Deferred ones have their outcome on record.
     #[serde(rename = "done")]
     Done { worker: NodeId, model: Token, batch: BatchId, items: Vec<ItemDone> },
@@ -76,6 +79,9 @@ pub enum Heartbeat {
         id: NodeId,
         /// The models it owns, so that the others do not try for them.
         owns: Vec<Token>,
+        /// Of those, the lanes in which something waits.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        waits: Vec<Wait>,
     },
     #[serde(rename = "ingress")]
     Ingress { id: NodeId },
@@ -85,6 +91,17 @@ pub enum Heartbeat {
     /// The last heartbeat of a node: it has ended. (A worker that drains first announces no credit.)
     #[serde(rename = "leaving")]
     Leaving { id: NodeId },
+}
+
+/// What waits in one lane of one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    pub model: Token,
+    pub lane: Lane,
+    pub requests: u64,
+    /// Until the last of them is sent to a worker, at the present pace, in milliseconds; absent while nothing is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u32>,
 }
 
 /// Broadcast to schedulers and workers: nobody waits for these any more.
@@ -290,6 +307,7 @@ mod tests {
         round_trips(&ToScheduler::Accept { worker: node.clone(), model: model.clone(), batch });
         round_trips(&ToScheduler::Refuse { worker: node.clone(), model: model.clone(), batch, reason: RefuseReason::Busy });
         let done = ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: 1, output: 2 } };
+        round_trips(&ToScheduler::Freed { worker: node.clone(), model: model.clone(), batch, items: vec![done] });
         round_trips(&ToScheduler::Done { worker: node.clone(), model: model.clone(), batch, items: vec![done] });
         round_trips(&ToIngress::Reply(Reply {
             id,
@@ -314,6 +332,8 @@ mod tests {
         let running = Running { id, exec, lane: Lane::Bulk };
         let models = vec![ModelCredit { model, backends: vec![credit], running: vec![running] }];
         round_trips(&Heartbeat::Worker { id: node.clone(), models });
+        let wait = Wait { model: Token::of_model("m"), lane: Lane::Async, requests: 1, ms: Some(2) };
+        round_trips(&Heartbeat::Scheduler { id: node.clone(), owns: vec![wait.model.clone()], waits: vec![wait] });
         round_trips(&Heartbeat::Probe { from: node.clone() });
         round_trips(&Heartbeat::Leaving { id: node });
         round_trips(&Cancel { ids: vec![id], exec: Some(exec) });

@@ -116,6 +116,7 @@ impl Answer {
         let answered = |input| Ended::answered(Usage { input, output: 0 });
         let ended = |(job, tokens): (_, &u32)| if Job::is_cancelled(job) { (job, Ended::CANCELLED) } else { (job, answered(*tokens)) };
         bench.executions.report(group.iter().zip(&tokens).filter(|(job, _)| !job.is_deferred()).map(ended));
+        bench.executions.free(group.iter().zip(&tokens).filter(|(job, _)| job.is_deferred()).map(ended));
 
         let mut concluded = Vec::new();
         let mut vectors = self.embedded.vectors.as_slice();

@@ -76,7 +76,9 @@ pub(super) async fn conclude(bench: &Bench, concluded: Vec<Concluded<'_>>) {
         let outcome = Outcome { row: of.row, id: one.job.id, exec: Some(one.job.exec), failure, usage: one.ended.usage, blob: None };
         Some(Commit { tenant: one.job.envelope.tenant.clone(), of, outcome, body })
     });
-    jobs::commit(bench.broker.as_ref(), commits.collect()).await;
+    let commits: Vec<Commit> = commits.collect();
     let ended = |one: &Concluded<'_>| if one.job.is_cancelled() { Ended::CANCELLED } else { one.ended };
+    bench.executions.free(concluded.iter().map(|one| (one.job, ended(one))));
+    jobs::commit(bench.broker.as_ref(), commits).await;
     bench.executions.report(concluded.iter().map(|one| (one.job, ended(one))));
 }

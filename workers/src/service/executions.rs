@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shared::broker::Address;
 use shared::clock::{self, Time, millis};
 use shared::config::Price;
-use shared::domain::Token;
+use shared::domain::{BatchId, Token};
 use shared::error::Failure;
 use shared::wire::{Call, ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
 use std::sync::Arc;
@@ -74,22 +74,25 @@ impl Executions {
 
     /// Executions have ended: frees their places and tells each owner, in one message for each of its batches; each goes on record.
     pub(crate) fn report<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) {
-        let mut reports: Vec<(Report, Token, Vec<ItemDone>)> = Vec::with_capacity(1);
+        let mut told = Told::default();
         for (job, ended) in jobs {
             let Some(entry) = self.shop.table().end(job.id, job.exec) else { continue };
             self.shop.recorder.note(self.record(job, ended, entry.since));
-            let item = ItemDone { id: job.id, end: ended.end, usage: ended.usage };
-            for report in entry.reports {
-                match reports.iter_mut().find(|(known, ..)| *known == report) {
-                    Some((.., items)) => items.push(item),
-                    None => reports.push((report, entry.model.clone(), vec![item])),
-                }
-            }
+            told.add(entry.reports, &entry.model, ended.of(job));
         }
-        for (Report { scheduler, batch }, model, items) in reports {
-            let done = ToScheduler::Done { worker: self.shop.id.clone(), model, batch, items };
-            self.shop.outbox.post(Address::Scheduler(scheduler), &done, Bytes::new());
+        let worker = &self.shop.id;
+        told.send(&self.shop, |model, batch, items| ToScheduler::Done { worker: worker.clone(), model, batch, items });
+    }
+
+    /// The calls of deferred executions have ended, and their outcomes go on record now: their places are free already.
+    pub(crate) fn free<'a>(&self, jobs: impl IntoIterator<Item = (&'a Job, Ended)>) {
+        let mut told = Told::default();
+        for (job, ended) in jobs {
+            let Some((model, reports)) = self.shop.table().free(job.id, job.exec) else { continue };
+            told.add(reports, &model, ended.of(job));
         }
+        let worker = &self.shop.id;
+        told.send(&self.shop, |model, batch, items| ToScheduler::Freed { worker: worker.clone(), model, batch, items });
     }
 
     fn record(&self, job: &Job, Ended { end, usage }: Ended, since: Time) -> Call {
@@ -108,6 +111,27 @@ impl Executions {
             nano_usd: self.price.cost(usage),
             end,
             ms: millis(clock::now().since(since)),
+        }
+    }
+}
+
+/// What each owner is told of each of its batches.
+#[derive(Default)]
+struct Told(Vec<(Report, Token, Vec<ItemDone>)>);
+
+impl Told {
+    fn add(&mut self, reports: Vec<Report>, model: &Token, item: ItemDone) {
+        for report in reports {
+            match self.0.iter_mut().find(|(known, ..)| *known == report) {
+                Some((.., items)) => items.push(item),
+                None => self.0.push((report, model.clone(), vec![item])),
+            }
+        }
+    }
+
+    fn send(self, shop: &Shop, message: impl Fn(Token, BatchId, Vec<ItemDone>) -> ToScheduler) {
+        for (Report { scheduler, batch }, model, items) in self.0 {
+            shop.outbox.post(Address::Scheduler(scheduler), &message(model, batch, items), Bytes::new());
         }
     }
 }

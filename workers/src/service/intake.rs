@@ -113,7 +113,7 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, r
         exec,
         model: dispatch.model.clone(),
         lane: envelope.lane,
-        call,
+        call: Some(call),
         ingress: envelope.ingress.clone(),
         since: now,
         cancel: cancel.clone(),

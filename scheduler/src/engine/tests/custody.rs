@@ -48,6 +48,32 @@ fn what_a_worker_no_longer_lists_is_queued_again_in_its_place() {
 }
 
 #[test]
+fn a_place_is_free_when_the_call_has_ended_and_the_frame_when_its_outcome_is_on_record() {
+    let (mut rig, frame, first) = running();
+    let (_, next) = rig.frame(vec![deferred(2)]);
+    assert_eq!(rig.step([next]), []);
+    let sent = rig.step([freed("worker", first, &[1])]);
+    assert_eq!(dispatches(&sent)[0].2, [2], "into the place of the one that goes on record");
+    assert_eq!(rig.after(1_000 * MS, [beat("worker", 1, &[1, 2])]), []);
+    assert_eq!(rig.step([done("worker", first, &[1])]), [Action::Release(id(1)), Action::Ack(frame)]);
+    rig.step([done("worker", batch(&sent), &[2])]);
+    assert!(rig.is_empty());
+}
+
+#[test]
+fn what_is_not_on_record_when_its_worker_goes_is_run_again() {
+    for gone in [Event::WorkerLeft(node("worker")), beat("worker", 0, &[])] {
+        let (mut rig, frame, first) = running();
+        assert_eq!(rig.step([freed("worker", first, &[1])]), []);
+        rig.after(1_000 * MS, [gone]);
+        let second = batch(&rig.step([beat("other", 1, &[])]));
+        rig.step([accepted("other", second)]);
+        assert_eq!(rig.step([done("other", second, &[1])]), [Action::Release(id(1)), Action::Ack(frame)]);
+        assert!(rig.is_empty());
+    }
+}
+
+#[test]
 fn what_two_workers_have_stays_with_the_one_that_is_left() {
     let mut rig = Rig::new(ModelKind::Sequence, 1);
     let (frame, delivered) = rig.frame(vec![deferred(1)]);

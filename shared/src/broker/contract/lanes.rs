@@ -180,6 +180,18 @@ pub(super) async fn publisher_and_reader_agree_on_the_epoch(pair: Pair) {
     }
 }
 
+pub(super) async fn what_no_reader_has_had_is_counted(pair: Pair) {
+    let road = Road::new(&pair, Lane::Bulk, "left");
+    let mut puller = road.puller().await;
+    assert_eq!(puller.left().await, Ok(0));
+    for n in 0..3 {
+        road.publish(&n.to_string()).await;
+    }
+    assert_eq!(puller.left().await, Ok(3));
+    assert_eq!(puller.pull(1, Duration::from_secs(5)).await.unwrap().len(), 1);
+    assert_eq!(puller.left().await, Ok(2), "also while the first is not acked");
+}
+
 pub(super) async fn the_position_is_the_last_sequence_delivered(pair: Pair) {
     let road = Road::new(&pair, Lane::Interactive, "position");
     let (mut one, mut other) = (road.puller().await, road.puller().await);

@@ -123,6 +123,11 @@ impl LaneQueue {
         self.readers.get(&(from.model.clone(), from.part)).map_or(0, |reader| reader.delivered)
     }
 
+    /// Frames that no reader of `from` has had.
+    pub(super) fn left(&self, from: &LaneFilter) -> u64 {
+        self.readers.get(&(from.model.clone(), from.part)).map_or(0, |reader| reader.waiting.range(reader.delivered + 1..).count() as u64)
+    }
+
     /// Whether a frame is still stored.
     pub(super) fn holds(&mut self, now: Time, sequence: u64) -> bool {
         self.drop_aged(now);

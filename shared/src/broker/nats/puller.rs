@@ -93,6 +93,18 @@ impl NatsPuller {
         Ok(puller)
     }
 
+    /// What the server says of the consumer, and of which incarnation of the stream.
+    async fn info(&mut self) -> Result<(u64, Info), BrokerError> {
+        let stream = self.stream().name();
+        let streams = self.streams.clone();
+        bounded(async {
+            let bound = self.bind().await?;
+            let info = streams.link.api(format!("CONSUMER.INFO.{stream}.{}", bound.name), "").await?;
+            Ok((bound.there.epoch, info))
+        })
+        .await
+    }
+
     const fn stream(&self) -> StreamId {
         StreamId::Lane(self.from.lane)
     }
@@ -217,14 +229,12 @@ impl Puller for NatsPuller {
     }
 
     async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
-        let stream = self.stream().name();
-        let streams = self.streams.clone();
-        bounded(async {
-            let bound = self.bind().await?;
-            let info: Info = streams.link.api(format!("CONSUMER.INFO.{stream}.{}", bound.name), "").await?;
-            Ok((bound.there.epoch, info.delivered.stream_sequence))
-        })
-        .await
+        let (epoch, info) = self.info().await?;
+        Ok((epoch, info.delivered.stream_sequence))
+    }
+
+    async fn left(&mut self) -> Result<u64, BrokerError> {
+        Ok(self.info().await?.1.num_pending)
     }
 }
 

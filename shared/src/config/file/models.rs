@@ -29,6 +29,7 @@ pub(super) struct FileModel {
     batching: Option<Spanned<FileBatching>>,
     #[serde(default)]
     price: Price,
+    max_queue_ms: Option<u64>,
     backends: Spanned<Vec<FileBackend>>,
 }
 
@@ -81,7 +82,16 @@ impl Reader<'_> {
             }
             let backends = self.backends(&name, file.kind, file.backends, warnings)?;
             let batching = self.batching(file.batching, &backends)?;
-            models.push(Model { token: Token::of_model(&name), name, kind: file.kind, batching, price: file.price, backends });
+            let max_queue_ms = file.max_queue_ms;
+            models.push(Model {
+                token: Token::of_model(&name),
+                name,
+                kind: file.kind,
+                batching,
+                price: file.price,
+                max_queue_ms,
+                backends,
+            });
         }
         Ok(models)
     }
