@@ -1,7 +1,6 @@
 //! edge: the answer on its way back to the caller: whole, or as a stream of events passed through as they come.
 
 use crate::exchange::Exchange;
-use crate::jobs;
 use crate::rate_limit;
 use crate::refusal;
 use crate::ticket::{AnswerPart, Ticket};
@@ -12,7 +11,6 @@ use futures::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use shared::domain::Lane;
 use shared::error::Failure;
-use shared::jobs::Job;
 use shared::wire::ReplyHead;
 use std::convert::Infallible;
 
@@ -32,8 +30,8 @@ pub(crate) enum Reply {
         first: AnswerPart,
         rest: Ticket,
     },
-    /// It is run later.
-    Accepted(Box<Job>),
+    /// It is run later: what its caller gets meanwhile.
+    Later(Response),
 }
 
 /// Waits for the whole answer or, of a stream, for its first part: until then a failure still has a status of its own.
@@ -71,9 +69,9 @@ pub(crate) fn write(reply: Reply, mut exchange: Exchange) -> Response {
             exchange.answered();
             respond("application/json", Body::from(body), &exchange)
         }
-        Reply::Accepted(job) => {
+        Reply::Later(response) => {
             exchange.answered();
-            jobs::accepted(&job)
+            response
         }
         Reply::Stream { mut first, rest } => {
             exchange.first_byte(first.head.take());

@@ -9,6 +9,7 @@ mod request_line;
 mod segment;
 pub(crate) mod steward;
 
+use crate::check::{self, Metadata};
 use crate::files;
 use crate::gate::Gate;
 use crate::listing::{Page, Paging};
@@ -24,7 +25,6 @@ use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
 use shared::jobs::{self, Batch, BatchState, Counts, Cursor, Purpose};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes of the body that creates a batch: its metadata, mostly.
@@ -32,11 +32,6 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Batches of one tenant that have not ended.
 const UNFINISHED_MAX: usize = 256;
-
-/// OpenAI's bounds of metadata.
-const METADATA_MAX: usize = 16;
-const METADATA_KEY_MAX: usize = 64;
-const METADATA_VALUE_MAX: usize = 512;
 
 /// The shortest and the longest completion window, in seconds: what the bulk lane keeps is younger than the latter.
 const WINDOW_S: std::ops::RangeInclusive<u64> = 1..=30 * 86_400;
@@ -48,7 +43,7 @@ struct Creation {
     endpoint: String,
     completion_window: Box<str>,
     #[serde(default)]
-    metadata: Option<BTreeMap<Box<str>, Box<str>>>,
+    metadata: Option<Metadata>,
 }
 
 pub(crate) async fn create(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
@@ -91,7 +86,7 @@ async fn accept(gate: &Gate, caller: &Caller, wanted: Creation) -> Result<Batch,
     caller.may_call(op, Lane::Bulk)?;
     let window_s = window(&wanted.completion_window)?;
     let metadata = wanted.metadata.unwrap_or_default();
-    check_metadata(&metadata)?;
+    check::metadata(&metadata)?;
     let file = files::find(gate, &caller.tenant.name, &wanted.input_file_id).await.map_err(|failure| failure.param("input_file_id"))?;
     let limits = &gate.config.jobs;
     if file.purpose != Purpose::Batch {
@@ -149,15 +144,6 @@ fn window(text: &str) -> Result<u64, Failure> {
     };
     let seconds = seconds.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit)).filter(|s| WINDOW_S.contains(s));
     seconds.ok_or_else(|| invalid("completion_window", "a duration from 1s to 30d, such as 24h"))
-}
-
-fn check_metadata(metadata: &BTreeMap<Box<str>, Box<str>>) -> Result<(), Failure> {
-    let fits = |key: &str, value: &str| key.len() <= METADATA_KEY_MAX && value.len() <= METADATA_VALUE_MAX;
-    if metadata.len() <= METADATA_MAX && metadata.iter().all(|(key, value)| fits(key, value)) {
-        return Ok(());
-    }
-    let expected = format!("at most {METADATA_MAX} entries of {METADATA_KEY_MAX} and {METADATA_VALUE_MAX} bytes");
-    Err(invalid("metadata", &expected))
 }
 
 async fn all(gate: &Gate, caller: &Caller) -> Result<Vec<Batch>, Failure> {

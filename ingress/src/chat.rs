@@ -6,7 +6,7 @@ use crate::compose::{Composed, Order, compose};
 use crate::entry::{self, Entered};
 use crate::exchange::{Arrival, Exchange};
 use crate::gate::Gate;
-use crate::jobs;
+use crate::jobs::{self, Errand};
 use crate::road::Letter;
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -33,7 +33,7 @@ pub(crate) async fn responses(State(gate): State<Arc<Gate>>, Extension(arrival):
     serve(&gate, Operation::Responses, arrival, request).await
 }
 
-async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -> Response {
+async fn serve(gate: &Arc<Gate>, op: Operation, arrival: Arrival, request: Request) -> Response {
     let mut exchange = gate.begin(arrival, Some(op));
     match travel(gate, op, request, &mut exchange).await {
         Ok(reply) => answer::write(reply, exchange),
@@ -42,11 +42,15 @@ async fn serve(gate: &Gate, op: Operation, arrival: Arrival, request: Request) -
 }
 
 /// Identify, check, route, put into an envelope, publish, wait. The body stays the caller's bytes all the way.
-async fn travel(gate: &Gate, op: Operation, request: Request, exchange: &mut Exchange) -> Result<Reply, Failure> {
+async fn travel(gate: &Arc<Gate>, op: Operation, request: Request, exchange: &mut Exchange) -> Result<Reply, Failure> {
     let Entered { caller, traceparent, deadline, errand, body } = entry::enter(gate, request, exchange).await?;
     let order = Order { id: exchange.id(), op, caller: &caller, traceparent, body: body.clone() };
     let composed = compose(gate, order)?;
     exchange.address(Arc::clone(&composed.name), composed.envelope.stream);
+    let errand = if composed.background.is_some() { Some(Errand::in_background(errand)) } else { errand };
+    if op == Operation::Responses {
+        caller.may_call(op, entry::lane(errand.as_ref()))?; // Which lane, its body has said just now.
+    }
     match errand {
         None => wait(gate, composed, &caller, deadline).await,
         Some(errand) => jobs::run(gate, composed, &errand, jobs::fingerprint(op, &body), deadline).await,

@@ -4,9 +4,11 @@ mod depth;
 mod embedding;
 mod generation;
 mod members;
+mod metadata;
 
 pub(crate) use embedding::embedding;
-pub(crate) use generation::generation;
+pub(crate) use generation::{Background, generation};
+pub(crate) use metadata::{Metadata, metadata};
 
 use shared::error::{Code, Failure};
 

@@ -1,7 +1,7 @@
 //! core: a request becomes a letter: its body checked, its model found, its measures taken. The same for a caller who waits,
 //! for a job, and for a line of a batch.
 
-use crate::check;
+use crate::check::{self, Background, Metadata};
 use crate::gate::Gate;
 use bytes::Bytes;
 use shared::domain::{Operation, RequestId, Token, estimate_tokens};
@@ -26,6 +26,8 @@ pub(crate) struct Composed {
     pub(crate) name: Arc<str>,
     pub(crate) envelope: Envelope,
     pub(crate) body: Bytes,
+    /// Of a background response: what its caller has noted on it.
+    pub(crate) background: Option<Metadata>,
 }
 
 /// Checks and measures a body. Generations stay the caller's bytes; of embeddings the bare inputs travel, so that merging
@@ -43,7 +45,10 @@ pub(crate) fn compose(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure
 fn generation(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure> {
     let view = check::generation(order.op, &order.body, &gate.config.limits)?;
     let (model, name) = gate.model(order.caller, &view.model, order.op)?;
-    let body = order.body.clone();
+    let (body, background) = match view.background {
+        None => (order.body.clone(), None),
+        Some(Background { body, metadata }) => (body, Some(metadata)),
+    };
     let envelope = Envelope {
         tokens_in: estimate_tokens(body.len()),
         tokens_out: view.tokens_out,
@@ -52,7 +57,7 @@ fn generation(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure> {
         model_at: Some(view.model_at),
         ..gate.envelope(order, model)
     };
-    Ok(Composed { model: model.token.clone(), name, envelope, body })
+    Ok(Composed { model: model.token.clone(), name, envelope, body, background })
 }
 
 fn embedding(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure> {
@@ -69,5 +74,5 @@ fn embedding(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure> {
         params: view.params,
         ..gate.envelope(order, model)
     };
-    Ok(Composed { model: model.token.clone(), name, envelope, body })
+    Ok(Composed { model: model.token.clone(), name, envelope, body, background: None })
 }

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use bytes::Bytes;
 use http::HeaderMap;
 use shared::clock::Time;
-use shared::domain::Lane;
+use shared::domain::{Lane, Operation};
 use shared::error::Failure;
 use shared::identity::Caller;
 use std::sync::Arc;
@@ -43,6 +43,16 @@ pub(crate) async fn enter(gate: &Gate, request: Request, exchange: &mut Exchange
     Ok(Entered { caller, traceparent: headers::traceparent(&parts.headers), deadline, errand, body })
 }
 
+/// The lane of a request.
+pub(crate) fn lane(errand: Option<&Errand>) -> Lane {
+    if errand.is_some() { Lane::Async } else { Lane::Interactive }
+}
+
+/// Whether they may call it in either lane: the body says in which.
+fn may_call_sometime(caller: &Caller, op: Operation) -> Result<(), Failure> {
+    caller.may_call(op, Lane::Interactive).or_else(|refused| caller.may_call(op, Lane::Async).map_err(|_| refused))
+}
+
 /// A caller who may send a body.
 struct Passed {
     caller: Arc<Caller>,
@@ -55,8 +65,10 @@ async fn pass(gate: &Gate, headers: &HeaderMap, exchange: &mut Exchange) -> Resu
     let caller = gate.auth.identify(headers).await?;
     exchange.identify(Arc::clone(&caller));
     let errand = Errand::read(headers)?;
-    if let Some(op) = exchange.op() {
-        caller.may_call(op, if errand.is_some() { Lane::Async } else { Lane::Interactive })?;
+    match exchange.op() {
+        Some(op @ Operation::Responses) if errand.is_none() => may_call_sometime(&caller, op)?,
+        Some(op) => caller.may_call(op, lane(errand.as_ref()))?,
+        None => {}
     }
     headers::expect_json(headers)?;
     let timeout = headers::request_timeout(headers, Duration::from_millis(gate.config.limits.request_timeout_ms))?;

@@ -5,11 +5,15 @@ mod events;
 pub(crate) mod notify;
 mod object;
 pub(crate) mod redrive;
+mod reel;
 mod submit;
 pub(crate) mod sweeper;
+pub(crate) mod tail;
 mod watch;
 
+pub(crate) use events::event_stream;
 pub(crate) use submit::{Errand, fingerprint};
+pub(crate) use sweeper::forget;
 pub(crate) use watch::Watch;
 
 use crate::answer::Reply;
@@ -17,19 +21,22 @@ use crate::compose::Composed;
 use crate::gate::Gate;
 use crate::listing::{Page, Paging};
 use crate::native::{self, Answered};
+use crate::responses;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use shared::broker::Store;
+use shared::broker::{Broker, BrokerError, Store};
 use shared::clock::{self, Time};
 use shared::domain::Token;
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
-use shared::jobs::{self, End, Job, State as JobState, Stored};
+use shared::jobs::{self, End, Job, Outcome, State as JobState, Stored};
 use std::sync::Arc;
 use std::time::Duration;
+use submit::Returns;
+use tail::Tail;
 
 pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
     let (paging, _) = Paging::read(&request, &[])?;
@@ -47,7 +54,7 @@ pub(crate) async fn one(State(gate): State<Arc<Gate>>, Extension(caller): native
 
 /// Cancels a job; one that has ended stays as it is, and is no error.
 pub(crate) async fn cancel(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
-    let job = cancel_job(&gate, &caller, &id).await?;
+    let job = call_off(&gate, &find(&gate, &caller, &id).await?.value).await?;
     Ok(Json(object::of(&job, None)).into_response())
 }
 
@@ -59,11 +66,12 @@ pub(crate) async fn attach(
 ) -> Answered {
     let seen = events::last_seen(&headers)?;
     let job = find(&gate, &caller, &id).await?;
-    Ok(events::respond(gate, job, seen))
+    Ok(events::respond(Tail::new(gate, job, seen)?, seen))
 }
 
-async fn cancel_job(gate: &Gate, caller: &Caller, id: &str) -> Result<Job, Failure> {
-    let job = find(gate, caller, id).await?.value;
+/// # Errors
+/// `not_found`, `broker_unavailable`.
+pub(crate) async fn call_off(gate: &Gate, job: &Job) -> Result<Job, Failure> {
     let now_ms = clock::unix_ms();
     let ended = jobs::change(gate.broker(), &job.tenant, &job.id, |job: &mut Job| job.ended(End::Cancelled, now_ms));
     let job = ended.await.map_err(|error| native::of_store(&error))?.value;
@@ -85,19 +93,27 @@ pub(crate) async fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Store
 /// The answer of a job that succeeded, as its backend gave it.
 ///
 /// # Errors
-/// `lost` when it is not there any more.
+/// `lost` when it is not there any more; `broker_unavailable`.
 pub(crate) async fn answer(gate: &Gate, job: &Job) -> Result<Bytes, Failure> {
-    let outcomes = jobs::outcomes(gate.broker(), &jobs::topic(&job.id, 0)).await.map_err(|error| native::of_broker(&error))?;
-    let lost = || Failure::new(Code::Lost, "The answer is not kept any more: submit the request again");
-    let (outcome, body) = outcomes.into_iter().find(|(outcome, _)| outcome.exec == job.winner).ok_or_else(lost)?;
-    match outcome.blob {
-        None => Ok(body),
-        Some(key) => gate.broker().blob_get(Store::Files, &key).await.map_err(|error| native::of_broker(&error))?.ok_or_else(lost),
+    let kept = kept_answer(gate.broker(), job).await.map_err(|error| native::of_broker(&error))?;
+    kept.ok_or_else(|| Failure::new(Code::Lost, "The answer is not kept any more: submit the request again"))
+}
+
+/// The same; none when it is not there any more.
+///
+/// # Errors
+/// Those of the broker.
+pub(crate) async fn kept_answer(broker: &dyn Broker, job: &Job) -> Result<Option<Bytes>, BrokerError> {
+    let outcomes = jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await?;
+    let found = outcomes.into_iter().find(|(outcome, _)| outcome.exec == job.winner);
+    match found {
+        Some((Outcome { blob: Some(key), .. }, _)) => broker.blob_get(Store::Files, &key).await,
+        found => Ok(found.map(|(_, body)| body)),
     }
 }
 
 /// The answer to a submission that does not wait.
-pub(crate) fn accepted(job: &Job) -> Response {
+fn accepted(job: &Job) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(object::of(job, None))).into_response();
     let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id)).expect("a token is visible ASCII");
     response.headers_mut().insert(header::LOCATION, location);
@@ -105,20 +121,33 @@ pub(crate) fn accepted(job: &Job) -> Response {
     response
 }
 
-/// Runs a request as a job: its caller gets the job, or waits for the answer as if they had called directly.
+/// Runs a request as a job: its caller gets the job or the response, or waits for the answer as if they had called directly.
 ///
 /// # Errors
 /// Those of [`submit::submit`]; how the job ended, when it ended badly; `deadline_exceeded`.
-pub(crate) async fn run(gate: &Gate, composed: Composed, errand: &Errand, fingerprint: Vec<u8>, deadline: Time) -> Result<Reply, Failure> {
-    if composed.envelope.stream {
-        let message = "`stream` must be false for a job: poll it, or listen to its events";
+pub(crate) async fn run(
+    gate: &Arc<Gate>,
+    composed: Composed,
+    errand: &Errand,
+    fingerprint: Vec<u8>,
+    deadline: Time,
+) -> Result<Reply, Failure> {
+    if composed.envelope.stream && errand.returns == Returns::Answer {
+        let message = "`stream` must be false with an Idempotency-Key, unless it is sent with `Prefer: respond-async`";
         return Err(Failure::new(Code::InvalidValue, message).param("stream"));
     }
-    let within = if errand.detached { Duration::from_secs(gate.config.jobs.timeout_s) } else { deadline.since(clock::now()) };
-    let job = submit::submit(gate, "job", composed, errand.name.as_deref(), fingerprint, within).await?;
-    if errand.detached {
-        return Ok(Reply::Accepted(Box::new(job)));
+    let later = Duration::from_secs(gate.config.jobs.timeout_s);
+    let within = if errand.returns == Returns::Answer { deadline.since(clock::now()) } else { later };
+    let job = submit::submit(gate, composed, errand, fingerprint, within).await?;
+    match errand.returns {
+        Returns::Answer => wait(gate, job, deadline).await,
+        Returns::Job => Ok(Reply::Later(accepted(&job))),
+        Returns::Response if job.stream => responses::stream(gate, Stored { value: job, revision: 0 }, None).map(Reply::Later),
+        Returns::Response => responses::show(gate, &job).await.map(Reply::Later),
     }
+}
+
+async fn wait(gate: &Gate, job: Job, deadline: Time) -> Result<Reply, Failure> {
     let job = gate.watch.ended(gate.broker(), job, deadline).await?;
     match (job.state, job.failure.as_deref()) {
         (JobState::Succeeded, _) => Ok(Reply::Whole { head: None, body: answer(gate, &job).await? }),

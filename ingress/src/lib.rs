@@ -43,6 +43,7 @@ mod query;
 mod rate_limit;
 mod refusal;
 mod refusals;
+mod responses;
 mod road;
 mod routes;
 mod server;

@@ -38,6 +38,16 @@ impl Query {
 
     /// # Errors
     /// `invalid_value`.
+    pub(crate) fn flag(&self, name: &'static str) -> Result<bool, Failure> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Failure::new(Code::InvalidValue, format!("`{name}` must be true or false")).param(name)),
+        }
+    }
+
+    /// # Errors
+    /// `invalid_value`.
     pub(crate) fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Failure> {
         let wrong = |_| Failure::new(Code::InvalidValue, format!("`{name}` must be a number")).param(name);
         self.text(name).map(|text| text.parse().map_err(wrong)).transpose()

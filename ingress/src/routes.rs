@@ -3,7 +3,7 @@
 use crate::exchange::Arrival;
 use crate::gate::Gate;
 use crate::headers;
-use crate::{batches, chat, files, jobs, models, native, probes};
+use crate::{batches, chat, files, jobs, models, native, probes, responses};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -40,6 +40,8 @@ fn native(gate: Arc<Gate>) -> Router<Arc<Gate>> {
         .route("/v1/batches", get(batches::list).post(batches::create))
         .route("/v1/batches/{id}", get(batches::one))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/responses/{id}", get(responses::one).delete(responses::delete))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::one).delete(jobs::cancel))
         .route("/v1/jobs/{id}/events", get(jobs::attach))

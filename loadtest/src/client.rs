@@ -137,12 +137,12 @@ impl Client {
     }
 
     pub async fn stream(&self, path: &str, body: impl Into<Bytes>) -> Result<Opened, ClientError> {
-        let response = self.send(Method::POST, path, &[], body.into()).await?;
-        if response.status() == http::StatusCode::OK {
-            Ok(Opened::Events(Events { body: response.into_body(), parser: sse::Parser::default() }))
-        } else {
-            Answer::read(response).await.map(Opened::Refused)
-        }
+        Opened::read(self.send(Method::POST, path, &[], body.into()).await?).await
+    }
+
+    /// Reads a stream that is there already.
+    pub async fn open(&self, path: &str) -> Result<Opened, ClientError> {
+        Opened::read(self.send(Method::GET, path, &[], Bytes::new()).await?).await
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Response<Incoming>, ClientError> {
@@ -162,6 +162,16 @@ impl Client {
 
 fn bearers<'a>(keys: impl IntoIterator<Item = &'a str>) -> Arc<[HeaderValue]> {
     keys.into_iter().filter_map(|key| HeaderValue::from_str(&format!("Bearer {key}")).ok()).collect()
+}
+
+impl Opened {
+    async fn read(response: Response<Incoming>) -> Result<Self, ClientError> {
+        if response.status() == http::StatusCode::OK {
+            Ok(Self::Events(Events { body: response.into_body(), parser: sse::Parser::default() }))
+        } else {
+            Answer::read(response).await.map(Self::Refused)
+        }
+    }
 }
 
 impl Answer {

@@ -6,6 +6,7 @@ mod dead;
 mod file;
 mod job;
 mod outcome;
+mod piece;
 mod store;
 
 pub use batch::{Batch, BatchState, Counts, Cursor, OpenSegment, Written};
@@ -13,4 +14,5 @@ pub use dead::{DeadLetter, bury, letters, settle};
 pub use file::{File, PART_BYTES, Purpose};
 pub use job::{End, Job, Place, State};
 pub use outcome::{Commit, Outcome, body_key, commit, conclude, end, input_topic, outcomes, read, topic};
+pub use piece::{PIECE_BYTES_MAX, Piece, log, log_topic, read_piece};
 pub use store::{Created, Kept, StoreError, Stored, all, change, create, delete, get, of_entry, replace};

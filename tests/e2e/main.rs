@@ -1,6 +1,7 @@
 //! The end-to-end tests: one file for each promise, all against the real executable. `harness` starts and judges it.
 
 mod admin;
+mod background;
 mod bad_input;
 mod batches;
 mod comparison;

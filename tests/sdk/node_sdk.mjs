@@ -140,7 +140,7 @@ const checks = {
       ["/chat/completions", { model: "chat", messages: "x" }, "invalid_value"],
       ["/chat/completions", { model: "embed", messages: user("x") }, "operation_not_supported"],
       ["/responses", { model: "chat" }, "missing_required_parameter"],
-      ["/responses", { model: "chat", input: "x", background: true }, "invalid_value"],
+      ["/responses", { model: "chat", input: "x", background: true, store: false }, "invalid_value"],
       ["/embeddings", { model: "embed", input: [] }, "missing_required_parameter"],
       ["/embeddings", { model: "embed", input: Array(2049).fill("x") }, "too_many_inputs"],
     ];

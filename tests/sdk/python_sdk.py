@@ -176,7 +176,7 @@ def each_malformed_body_is_a_400_with_its_code():
         (responses, {"model": "chat"}, "missing_required_parameter"),
         (responses, {"model": "chat", "input": {}}, "invalid_value"),
         (responses, {"model": "chat", "input": "x", "max_output_tokens": 0}, "invalid_value"),
-        (responses, {"model": "chat", "input": "x", "background": True}, "invalid_value"),
+        (responses, {"model": "chat", "input": "x", "background": True, "store": False}, "invalid_value"),
         (responses, {"model": "embed", "input": "x"}, "operation_not_supported"),
         (embeddings, {"model": "embed"}, "missing_required_parameter"),
         (embeddings, {"model": "embed", "input": []}, "missing_required_parameter"),

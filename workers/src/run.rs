@@ -3,6 +3,7 @@
 mod array;
 mod claim;
 mod deferred;
+mod log;
 mod respond;
 mod sequence;
 mod split;

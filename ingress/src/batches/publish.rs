@@ -56,7 +56,10 @@ pub(super) fn compose(
 ) -> Result<Batched, Failure> {
     let caller = caller.map_err(Clone::clone)?;
     let order = Order { id, op: batch.op, caller, traceparent: None, body };
-    let Composed { model, envelope, body, .. } = compose_request(gate, order)?;
+    let Composed { model, envelope, body, background, .. } = compose_request(gate, order)?;
+    if background.is_some() {
+        return Err(Failure::new(Code::InvalidValue, "`background` must be false: a batch's answers are files").param("background"));
+    }
     if envelope.stream {
         return Err(Failure::new(Code::InvalidValue, "`stream` must be false: a batch's answers are files").param("stream"));
     }

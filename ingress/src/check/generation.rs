@@ -1,7 +1,9 @@
 //! core: the view of a chat, completions or responses body.
 
 use super::members::Members;
+use super::metadata::{Metadata, metadata};
 use super::{invalid, missing};
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::config::Limits;
 use shared::domain::Operation;
@@ -17,11 +19,20 @@ const CHOICES_MAX: u32 = 128;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Generation {
     pub(crate) model: String,
-    /// Where the model's value stands in the body, quotes included.
+    /// Where the model's value stands in the body that travels, quotes included.
     pub(crate) model_at: (u32, u32),
     pub(crate) stream: bool,
     /// Expected output tokens of all choices together.
     pub(crate) tokens_out: u32,
+    pub(crate) background: Option<Background>,
+}
+
+/// A response whose caller does not wait for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Background {
+    /// What travels: the body without `background`, which is this server's business.
+    pub(crate) body: Bytes,
+    pub(crate) metadata: Metadata,
 }
 
 /// Checks a body of `op`, which is `Chat`, `Completions` or `Responses`.
@@ -37,7 +48,19 @@ pub(crate) fn generation(op: Operation, body: &[u8], limits: &Limits) -> Result<
         _ => chat(&members)?,
     };
     let stream = members.flag("stream")?;
-    Ok(Generation { model, model_at: members.span(value), stream, tokens_out })
+    let view = Generation { model, model_at: members.span(value), stream, tokens_out, background: None };
+    if op == Operation::Responses && members.flag("background")? { in_background(&members, view) } else { Ok(view) }
+}
+
+fn in_background(members: &Members<'_>, view: Generation) -> Result<Generation, Failure> {
+    if members.get("store").is_some_and(|value| value.get() == "false") {
+        return Err(invalid("store", "true for a background response, which is kept until it is fetched"));
+    }
+    let noted = members.get("metadata").map(|value| serde_json::from_str(value.get())).transpose();
+    let noted = noted.map_err(|_| invalid("metadata", "an object of strings"))?.unwrap_or_default();
+    metadata(&noted)?;
+    let (body, model_at) = members.without("background", "model");
+    Ok(Generation { model_at, background: Some(Background { body: body.into(), metadata: noted }), ..view })
 }
 
 /// Each of these checks what an operation is asked with, and returns the tokens that are expected of it.
@@ -56,9 +79,6 @@ fn completion(members: &Members<'_>) -> Result<u32, Failure> {
 
 fn response(members: &Members<'_>) -> Result<u32, Failure> {
     text_or_list(members, "input")?;
-    if members.flag("background")? {
-        return Err(invalid("background", "false: this server answers in the same call"));
-    }
     Ok(members.count("max_output_tokens", u32::MAX)?.unwrap_or(TOKENS_OUT_DEFAULT))
 }
 
@@ -111,7 +131,7 @@ mod tests {
     #[test]
     fn a_chat_body_shows_what_the_road_needs() {
         let view = chat(r#"{"model":"m","messages":[{}],"stream":true,"max_tokens":9,"n":3,"x_unknown":[1]}"#).unwrap();
-        assert_eq!(view, Generation { model: "m".into(), model_at: (9, 12), stream: true, tokens_out: 27 });
+        assert_eq!(view, Generation { model: "m".into(), model_at: (9, 12), stream: true, tokens_out: 27, background: None });
     }
 
     #[test]
@@ -137,8 +157,19 @@ mod tests {
     #[test]
     fn a_responses_body_shows_what_the_road_needs() {
         let view = response(r#"{"model":"m","input":[{}],"stream":true,"background":false,"max_output_tokens":9,"max_tokens":1}"#).unwrap();
-        assert_eq!(view, Generation { model: "m".into(), model_at: (9, 12), stream: true, tokens_out: 9 });
+        assert_eq!(view, Generation { model: "m".into(), model_at: (9, 12), stream: true, tokens_out: 9, background: None });
         assert_eq!(response(r#"{"model":"m","input":"hi"}"#).unwrap().tokens_out, TOKENS_OUT_DEFAULT);
+    }
+
+    #[test]
+    fn a_background_response_travels_without_the_flag_and_keeps_its_notes() {
+        let view = response(r#"{"background" : true, "model":"m","metadata":{"a":"b"},"input":"hi","x":[1, 2]}"#).unwrap();
+        let Background { body, metadata } = view.background.unwrap();
+        assert_eq!(body, r#"{"input":"hi","metadata":{"a":"b"},"model":"m","x":[1, 2]}"#);
+        assert_eq!(&body[view.model_at.0 as usize..view.model_at.1 as usize], b"\"m\"");
+        assert_eq!(metadata, Metadata::from([("a".into(), "b".into())]));
+        let chat = chat(r#"{"model":"m","messages":[{}],"background":true}"#).unwrap();
+        assert!(chat.background.is_none(), "elsewhere the word is the backend's");
     }
 
     #[test]
@@ -150,7 +181,8 @@ mod tests {
             (r#"{"model":"m","input":7}"#, Code::InvalidValue, "input"),
             (r#"{"model":"m","input":"hi","stream":1}"#, Code::InvalidValue, "stream"),
             (r#"{"model":"m","input":"hi","background":"no"}"#, Code::InvalidValue, "background"),
-            (r#"{"model":"m","input":"hi","background":true}"#, Code::InvalidValue, "background"),
+            (r#"{"model":"m","input":"hi","background":true,"store":false}"#, Code::InvalidValue, "store"),
+            (r#"{"model":"m","input":"hi","background":true,"metadata":{"a":1}}"#, Code::InvalidValue, "metadata"),
             (r#"{"model":"m","input":"hi","max_output_tokens":0}"#, Code::InvalidValue, "max_output_tokens"),
         ];
         for (body, code, param) in cases {

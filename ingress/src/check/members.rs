@@ -61,8 +61,24 @@ impl<'a> Members<'a> {
     pub(super) fn span(&self, value: &RawValue) -> (u32, u32) {
         let start = value.get().as_ptr().addr() - self.text.as_ptr().addr();
         let end = start + value.get().len();
-        let offset = |at: usize| u32::try_from(at).expect("a body is at most 1 GiB");
         (offset(start), offset(end))
+    }
+
+    /// The object without one of its members, and where the value of another, which is there, stands in it.
+    pub(super) fn without(&self, left_out: &str, sought: &str) -> (Vec<u8>, (u32, u32)) {
+        let (mut body, mut at) = (Vec::with_capacity(self.text.len() + 2), (0, 0));
+        for (name, value) in self.iter().filter(|(name, _)| *name != left_out) {
+            body.push(if body.is_empty() { b'{' } else { b',' });
+            serde_json::to_writer(&mut body, name).expect("memory takes every write");
+            body.push(b':');
+            let start = body.len();
+            body.extend_from_slice(value.get().as_bytes());
+            if name == sought {
+                at = (offset(start), offset(body.len()));
+            }
+        }
+        body.push(b'}');
+        (body, at)
     }
 
     /// The required name of the model.
@@ -87,6 +103,10 @@ impl<'a> Members<'a> {
         let number = value.get().parse::<u32>().ok().filter(|n| (1..=max).contains(n));
         number.map(Some).ok_or_else(|| invalid(name, &format!("a whole number from 1 to {max}")))
     }
+}
+
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("a body is at most 1 GiB")
 }
 
 fn syntax(error: &serde_json::Error) -> Failure {

@@ -14,6 +14,7 @@ use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Created, Job, Place, State};
 use shared::wire::{Claim, Envelope, JobRef, decode, encode_one};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -27,8 +28,25 @@ const IDEMPOTENCY_KEY_MAX: usize = 255;
 pub(crate) struct Errand {
     /// Under which name: the same name is the same job.
     pub(crate) name: Option<Box<str>>,
-    /// They do not wait for the answer.
-    pub(crate) detached: bool,
+    pub(crate) returns: Returns,
+}
+
+/// What a caller gets for it at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// The answer: they wait for it.
+    #[default]
+    Answer,
+    Job,
+    /// A background response, which is a job in OpenAI's shape.
+    Response,
+}
+
+impl Returns {
+    /// How the ids of such jobs begin.
+    const fn prefix(self) -> &'static str {
+        if matches!(self, Self::Response) { Job::RESPONSE } else { "job" }
+    }
 }
 
 impl Errand {
@@ -45,8 +63,13 @@ impl Errand {
         let asks = |value: &http::HeaderValue| {
             value.to_str().is_ok_and(|text| text.split(',').any(|one| one.trim().eq_ignore_ascii_case("respond-async")))
         };
-        let detached = headers.get_all(PREFER).iter().any(asks);
-        Ok((detached || name.is_some()).then_some(Self { name, detached }))
+        let returns = if headers.get_all(PREFER).iter().any(asks) { Returns::Job } else { Returns::Answer };
+        Ok((returns != Returns::Answer || name.is_some()).then_some(Self { name, returns }))
+    }
+
+    /// The errand of a background response, whatever the headers say.
+    pub(crate) fn in_background(read: Option<Self>) -> Self {
+        Self { returns: Returns::Response, ..read.unwrap_or_default() }
     }
 }
 
@@ -90,16 +113,15 @@ fn job_id(prefix: &str, tenant: &str, name: Option<&str>) -> Token {
 /// `idempotency_mismatch`, `queue_full`, `broker_unavailable`.
 pub(crate) async fn submit(
     gate: &Gate,
-    prefix: &str,
     composed: Composed,
-    name: Option<&str>,
+    errand: &Errand,
     fingerprint: Vec<u8>,
     within: Duration,
 ) -> Result<Job, Failure> {
-    let Composed { model, envelope, body, .. } = composed;
-    let id = job_id(prefix, &envelope.tenant, name);
+    let Composed { model, envelope, body, background, .. } = composed;
+    let id = job_id(errand.returns.prefix(), &envelope.tenant, errand.name.as_deref());
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    let job = fresh(id.clone(), &envelope, fingerprint, within_ms);
+    let job = Job { metadata: background.unwrap_or_default(), ..fresh(id.clone(), &envelope, fingerprint, within_ms) };
     accept(gate.broker(), job, &model, addressed(envelope, id, within_ms), body).await
 }
 
@@ -120,11 +142,13 @@ fn fresh(id: Token, envelope: &Envelope, fingerprint: Vec<u8>, within_ms: u64) -
         deadline_ms: now_ms.saturating_add(within_ms),
         fingerprint,
         place: None,
+        exec: None,
         winner: None,
         failure: None,
         usage: None,
         notified: false,
         redrive_of: None,
+        metadata: BTreeMap::new(),
     }
 }
 
@@ -136,7 +160,8 @@ pub(super) async fn again(broker: &dyn Broker, ended: &Job, envelope: Envelope, 
     let prefix = ended.id.as_str().split('_').next().unwrap_or_default();
     let id = job_id(prefix, &ended.tenant, Some(&format!("redrive of {}", ended.id))); // No caller's name has a space.
     let within_ms = ended.deadline_ms.saturating_sub(ended.created_ms);
-    let job = Job { redrive_of: Some(ended.id.clone()), ..fresh(id.clone(), &envelope, ended.fingerprint.clone(), within_ms) };
+    let (redrive_of, metadata) = (Some(ended.id.clone()), ended.metadata.clone());
+    let job = Job { redrive_of, metadata, ..fresh(id.clone(), &envelope, ended.fingerprint.clone(), within_ms) };
     let model = Token::of_model(&envelope.model);
     accept(broker, job, &model, addressed(envelope, id, within_ms), body).await
 }
@@ -233,9 +258,9 @@ mod tests {
     fn an_errand_is_asked_for_by_either_header() {
         let read = |pairs: &[_]| Errand::read(&headers(pairs));
         assert_eq!(read(&[]).unwrap(), None);
-        assert_eq!(read(&[("prefer", "wait=10, Respond-Async")]).unwrap(), Some(Errand { name: None, detached: true }));
+        assert_eq!(read(&[("prefer", "wait=10, Respond-Async")]).unwrap(), Some(Errand { name: None, returns: Returns::Job }));
         assert_eq!(read(&[("prefer", "return=minimal")]).unwrap(), None);
-        assert_eq!(read(&[("idempotency-key", "a-1")]).unwrap(), Some(Errand { name: Some("a-1".into()), detached: false }));
+        assert_eq!(read(&[("idempotency-key", "a-1")]).unwrap(), Some(Errand { name: Some("a-1".into()), returns: Returns::Answer }));
         for bad in [&[("idempotency-key", "")][..], &[("idempotency-key", "a b")], &[("idempotency-key", "a"), ("idempotency-key", "a")]] {
             assert_eq!(read(bad).unwrap_err().code, Code::InvalidHeader);
         }

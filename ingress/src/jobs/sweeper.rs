@@ -126,8 +126,11 @@ async fn files_round(gate: &Gate) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes a job that has been kept long enough, the record last.
-async fn forget(broker: &dyn Broker, job: &Job) -> Result<(), StoreError> {
+/// Removes a job and all that is kept of it, the record last.
+///
+/// # Errors
+/// Those of the broker: try again.
+pub(crate) async fn forget(broker: &dyn Broker, job: &Job) -> Result<(), StoreError> {
     for (outcome, _) in jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await? {
         if let Some(key) = outcome.blob {
             broker.blob_delete(Store::Files, &key).await?;

@@ -7,7 +7,8 @@ use shared::jobs::{self, Job, StoreError, Stored};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::watch::{Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// How often one who waits looks by themselves, in case a word was lost.
@@ -16,24 +17,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the reader waits before it begins anew.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Whom a job's next change wakes, and how many they are.
-#[derive(Default)]
-struct Bell {
-    rings: Arc<Notify>,
-    listeners: usize,
+/// Readers of events at one ingress, each of which costs a connection and, where its job is streamed, a consumer at the broker.
+const READERS_MAX: usize = 4_096;
+
+pub(crate) struct Watch {
+    /// What wakes those who wait for a job's next change: by the record's key's last part, which is unique by itself.
+    bells: Mutex<HashMap<Box<str>, Sender<()>>>,
+    seats: Arc<Semaphore>,
 }
 
-#[derive(Default)]
-pub(crate) struct Watch {
-    /// By the record's key's last part, which is unique by itself.
-    bells: Mutex<HashMap<Box<str>, Bell>>,
+impl Default for Watch {
+    fn default() -> Self {
+        Self { bells: Mutex::default(), seats: Arc::new(Semaphore::new(READERS_MAX)) }
+    }
 }
 
 /// One who waits. Its drop ends the waiting.
-pub(crate) struct Listener<'a> {
-    watch: &'a Watch,
+pub(crate) struct Listener {
+    watch: Arc<Watch>,
     id: Box<str>,
-    rings: Arc<Notify>,
+    rings: Receiver<()>,
 }
 
 impl Watch {
@@ -61,23 +64,31 @@ impl Watch {
 
     fn ring(&self, id: &str) {
         if let Some(bell) = self.bells().get(id) {
-            bell.rings.notify_waiters();
+            bell.send_replace(());
         }
     }
 
-    pub(crate) fn listen(&self, id: &str) -> Listener<'_> {
-        let mut bells = self.bells();
-        let bell = bells.entry(id.into()).or_default();
-        bell.listeners += 1;
-        Listener { watch: self, id: id.into(), rings: Arc::clone(&bell.rings) }
+    /// A place among those who read events here.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(crate) fn seat(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let message = "Too many read events at this server: read them at another, or ask for the job itself";
+        let full = |_| Failure::new(Code::Overloaded, message).retry_after_ms(1_000);
+        Arc::clone(&self.seats).try_acquire_owned().map_err(full)
+    }
+
+    pub(crate) fn listen(self: &Arc<Self>, id: &str) -> Listener {
+        let rings = self.bells().entry(id.into()).or_default().subscribe();
+        Listener { watch: Arc::clone(self), id: id.into(), rings }
     }
 
     /// Waits for a job's end.
     ///
     /// # Errors
     /// `deadline_exceeded`; `not_found` when its record is deleted meanwhile.
-    pub(crate) async fn ended(&self, broker: &dyn Broker, job: Job, deadline: Time) -> Result<Job, Failure> {
-        let listener = self.listen(job.id.as_str());
+    pub(crate) async fn ended(self: &Arc<Self>, broker: &dyn Broker, job: Job, deadline: Time) -> Result<Job, Failure> {
+        let mut listener = self.listen(job.id.as_str());
         let mut job = job;
         while !job.state.is_terminal() {
             let left = deadline.since(clock::now());
@@ -90,38 +101,45 @@ impl Watch {
         Ok(job)
     }
 
-    fn bells(&self) -> MutexGuard<'_, HashMap<Box<str>, Bell>> {
+    fn bells(&self) -> MutexGuard<'_, HashMap<Box<str>, Sender<()>>> {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Listener<'_> {
+impl Listener {
     /// The job as it is after its next change, or when `wait` is over.
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) async fn next(&self, broker: &dyn Broker, known: &Job, wait: Duration) -> Result<Stored<Job>, StoreError> {
-        let rung = self.rings.notified();
-        tokio::pin!(rung);
-        rung.as_mut().enable(); // From now on, so that no change falls between the look and the wait.
-        let look = || async { jobs::get::<Job>(broker, &known.tenant, &known.id).await?.ok_or(StoreError::NotFound) };
-        let now = look().await?;
+    pub(crate) async fn next(&mut self, broker: &dyn Broker, known: &Job, wait: Duration) -> Result<Stored<Job>, StoreError> {
+        self.rings.mark_unchanged(); // From now on, so that no change falls between the look and the wait.
+        let now = look(broker, known).await?;
         if now.value != *known {
             return Ok(now);
         }
-        let _ = timeout(wait.min(LOOK_EVERY), rung).await;
-        look().await
+        let _ = timeout(wait, self.rung()).await;
+        look(broker, known).await
+    }
+
+    /// Waits for the job's next change since this was last called, or until it is time to look anyway. Cancel-safe.
+    pub(crate) async fn rung(&mut self) {
+        let _ = timeout(LOOK_EVERY, self.rings.changed()).await;
     }
 }
 
-impl Drop for Listener<'_> {
+/// The job as it is now.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn look(broker: &dyn Broker, known: &Job) -> Result<Stored<Job>, StoreError> {
+    jobs::get::<Job>(broker, &known.tenant, &known.id).await?.ok_or(StoreError::NotFound)
+}
+
+impl Drop for Listener {
     fn drop(&mut self) {
         let mut bells = self.watch.bells();
-        if let Some(bell) = bells.get_mut(&self.id) {
-            bell.listeners -= 1;
-            if bell.listeners == 0 {
-                bells.remove(&self.id);
-            }
+        if bells.get(&self.id).is_some_and(|bell| bell.receiver_count() == 1) {
+            bells.remove(&self.id);
         }
     }
 }

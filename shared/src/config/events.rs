@@ -19,6 +19,8 @@ pub enum EventKind {
     ResponseFailed,
     #[serde(rename = "response.cancelled")]
     ResponseCancelled,
+    #[serde(rename = "response.incomplete")]
+    ResponseIncomplete,
     #[serde(rename = "job.succeeded")]
     JobSucceeded,
     #[serde(rename = "job.failed")]
@@ -30,7 +32,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BatchCompleted,
         Self::BatchFailed,
         Self::BatchExpired,
@@ -38,6 +40,7 @@ impl EventKind {
         Self::ResponseCompleted,
         Self::ResponseFailed,
         Self::ResponseCancelled,
+        Self::ResponseIncomplete,
         Self::JobSucceeded,
         Self::JobFailed,
         Self::JobCancelled,
@@ -53,6 +56,7 @@ impl EventKind {
             Self::ResponseCompleted => "response.completed",
             Self::ResponseFailed => "response.failed",
             Self::ResponseCancelled => "response.cancelled",
+            Self::ResponseIncomplete => "response.incomplete",
             Self::JobSucceeded => "job.succeeded",
             Self::JobFailed => "job.failed",
             Self::JobCancelled => "job.cancelled",
@@ -79,7 +83,7 @@ mod tests {
     #[test]
     fn a_pattern_is_a_name_a_family_or_all() {
         assert_eq!(EventKind::matching("batch.failed").unwrap(), [EventKind::BatchFailed]);
-        assert_eq!(EventKind::matching("response.*").unwrap().len(), 3);
+        assert_eq!(EventKind::matching("response.*").unwrap().len(), 4);
         assert_eq!(EventKind::matching("*").unwrap(), EventKind::ALL);
         assert!(EventKind::matching("batch*").is_err() && EventKind::matching("batch.done").is_err());
     }

@@ -6,6 +6,7 @@ use crate::domain::{ExecId, Lane, Operation, Token};
 use crate::error::Failure;
 use crate::wire::Usage;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,6 +73,9 @@ pub struct Job {
     pub fingerprint: Vec<u8>,
     #[serde(default)]
     pub place: Option<Place>,
+    /// The execution that was begun last.
+    #[serde(default)]
+    pub exec: Option<ExecId>,
     /// The execution whose entry in the results is the job's, where one succeeded.
     #[serde(default)]
     pub winner: Option<ExecId>,
@@ -85,6 +89,9 @@ pub struct Job {
     /// The job that this one repeats, by an operator's order.
     #[serde(default)]
     pub redrive_of: Option<Token>,
+    /// What its caller has noted on a background response.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<Box<str>, Box<str>>,
 }
 
 impl Kept for Job {
@@ -109,6 +116,14 @@ pub enum End {
 }
 
 impl Job {
+    /// How the id of a background response begins.
+    pub const RESPONSE: &str = "resp";
+
+    /// Whether it is a background response, which has a shape and paths of its own.
+    pub fn is_response(&self) -> bool {
+        self.id.as_str().strip_prefix(Self::RESPONSE).is_some_and(|rest| rest.starts_with('_'))
+    }
+
     /// It stands in its lane. False: nothing changed, because a worker or its end was faster.
     pub fn queued(&mut self, place: Place) -> bool {
         let known = self.place == Some(place);
@@ -122,12 +137,13 @@ impl Job {
     }
 
     /// An execution begins. False: it has ended, and nothing is to be run.
-    pub fn begun(&mut self, now_ms: u64) -> bool {
+    pub fn begun(&mut self, exec: ExecId, now_ms: u64) -> bool {
         if self.state.is_terminal() {
             return false;
         }
         self.state = State::Running;
         self.attempts += 1;
+        self.exec = Some(exec);
         self.started_ms = self.started_ms.or(Some(now_ms));
         true
     }
@@ -174,11 +190,13 @@ pub(crate) fn sample(id: &str) -> Job {
         deadline_ms: 1_795_000_600_000,
         fingerprint: vec![7; 32],
         place: None,
+        exec: None,
         winner: None,
         failure: None,
         usage: None,
         notified: false,
         redrive_of: None,
+        metadata: BTreeMap::new(),
     }
 }
 
@@ -196,8 +214,8 @@ mod tests {
         let (mut job, exec, usage) = (sample("job_1"), entropy::exec_id(), Usage { input: 3, output: 4 });
         assert!(job.queued(PLACE) && job.state == State::Queued);
         assert!(!job.queued(PLACE), "nothing new");
-        assert!(job.begun(5) && job.begun(6));
-        assert_eq!((job.attempts, job.started_ms), (2, Some(5)));
+        assert!(job.begun(entropy::exec_id(), 5) && job.begun(exec, 6));
+        assert_eq!((job.attempts, job.started_ms, job.exec), (2, Some(5), Some(exec)));
         assert!(job.ended(End::Answered { exec, usage }, 9));
         assert_eq!((job.state, job.winner, job.usage, job.ended_ms), (State::Succeeded, Some(exec), Some(usage), Some(9)));
     }
@@ -205,7 +223,7 @@ mod tests {
     #[test]
     fn a_job_that_was_begun_before_its_queueing_was_known_still_learns_its_place() {
         let mut job = sample("job_1");
-        assert!(job.begun(5) && job.queued(PLACE));
+        assert!(job.begun(entropy::exec_id(), 5) && job.queued(PLACE));
         assert_eq!((job.state, job.place), (State::Running, Some(PLACE)));
     }
 
@@ -217,7 +235,7 @@ mod tests {
             for step in steps {
                 let changed = match step {
                     0 => job.clone().queued(PLACE) && job.queued(PLACE),
-                    1 => job.begun(1),
+                    1 => job.begun(entropy::exec_id(), 1),
                     2 => job.ended(End::Cancelled, 2),
                     3 => job.ended(End::Failed(Failure::new(Code::Internal, "x")), 3),
                     4 => job.ended(End::Expired(Failure::new(Code::DeadlineExceeded, "x")), 4),

@@ -180,7 +180,7 @@ pub fn read(entry: &Bytes) -> Vec<(Outcome, Bytes)> {
 }
 
 /// Tries until the broker takes it, or refuses it for a reason that waiting does not mend.
-async fn insist<T, F: Future<Output = Result<T, BrokerError>>>(mut attempt: impl FnMut() -> F) -> Result<T, BrokerError> {
+pub(super) async fn insist<T, F: Future<Output = Result<T, BrokerError>>>(mut attempt: impl FnMut() -> F) -> Result<T, BrokerError> {
     let mut pause = PAUSE_MIN;
     loop {
         match attempt().await {

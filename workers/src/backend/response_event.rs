@@ -26,20 +26,29 @@ struct Response<'a> {
     usage: Option<&'a RawValue>,
 }
 
-/// The usage of the response, and whether nothing comes after the event.
+/// What an event says beside its text.
+#[derive(Debug, Default)]
+pub(crate) struct Read<'a> {
+    pub(crate) usage: Option<Usage>,
+    /// Nothing comes after it.
+    pub(crate) is_last: bool,
+    /// The response as it has become, with the last.
+    pub(crate) response: Option<&'a RawValue>,
+}
+
 ///
 /// # Errors
 /// Not a JSON object, an event of the type `error`, or one with an `error`.
-pub(crate) fn read(json: &[u8]) -> Result<(Option<Usage>, bool), BackendError> {
+pub(crate) fn read(json: &[u8]) -> Result<Read<'_>, BackendError> {
     let event: Event<'_> = answer::object(json)?;
     let kind = event.r#type.map_or("", RawValue::get);
     if event.error.is_some() || kind == r#""error""# {
         return Err(answer::failed(json));
     }
     if !LAST.contains(&kind) {
-        return Ok((None, false));
+        return Ok(Read::default());
     }
-    Ok((event.response.and_then(usage), true))
+    Ok(Read { usage: event.response.and_then(usage), is_last: true, response: event.response })
 }
 
 fn usage(response: &RawValue) -> Option<Usage> {
@@ -57,13 +66,18 @@ mod tests {
         let usage = Some(Usage { input: 3, output: 4 });
         for kind in ["completed", "incomplete", "failed"] {
             let with = format!(r#"{{"type":"response.{kind}","response":{{"usage":{{"input_tokens":3,"output_tokens":4}}}}}}"#);
-            assert_eq!(read(with.as_bytes()).unwrap(), (usage, true), "{kind}");
+            let last = read(with.as_bytes()).unwrap();
+            assert_eq!((last.usage, last.is_last), (usage, true), "{kind}");
+            assert!(last.response.unwrap().get().starts_with(r#"{"usage""#), "{kind}");
             let without = format!(r#"{{"response":{{"usage":null}},"type":"response.{kind}"}}"#);
-            assert_eq!(read(without.as_bytes()).unwrap(), (None, true), "{kind}");
+            let last = read(without.as_bytes()).unwrap();
+            assert_eq!((last.usage, last.is_last), (None, true), "{kind}");
         }
         let created = r#"{"type":"response.created","response":{"usage":{"input_tokens":3}}}"#;
-        assert_eq!(read(created.as_bytes()).unwrap(), (None, false));
-        assert_eq!(read(br#"{"delta":"response.completed"}"#).unwrap(), (None, false));
+        for other in [created.as_bytes(), br#"{"delta":"response.completed"}"#] {
+            let read = read(other).unwrap();
+            assert!(!read.is_last && read.usage.is_none() && read.response.is_none());
+        }
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! response the event that carries it. A stream that ends before it is an error.
 
 use super::response::Body;
+use super::response_event::Read;
 use super::sse::{Item, Parser, Sse};
 use super::{BackendError, answer, classify, response_event};
 use bytes::Bytes;
 use shared::clock;
 use shared::domain::Operation;
 use shared::wire::Usage;
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -21,6 +23,8 @@ pub struct Event {
     pub bytes: Bytes,
     /// Of the event that carries it, when the caller asked for one.
     pub usage: Option<Usage>,
+    /// The whole response, with the last event of a response's stream.
+    pub response: Option<Bytes>,
 }
 
 /// The events of one generation. Dropping it ends the generation at the backend.
@@ -59,6 +63,11 @@ impl EventStream {
             self.body = None;
         }
         Some(event)
+    }
+
+    /// Whether the last event has been handed out.
+    pub const fn is_complete(&self) -> bool {
+        self.is_done
     }
 
     /// The next event if it has come already with an earlier one. An error ends the stream, as one of [`Self::next`] does.
@@ -112,12 +121,16 @@ impl EventStream {
         if event.is_error {
             return Err(answer::failed(&data));
         }
-        let (usage, is_last) = match self.op {
+        let read = match self.op {
             Operation::Responses => response_event::read(&data)?,
-            _ if data.as_ref() == b"[DONE]" => (None, true),
-            _ => (answer::usage(&data)?, false),
+            _ if data.as_ref() == b"[DONE]" => Read { is_last: true, ..Read::default() },
+            _ => Read { usage: answer::usage(&data)?, ..Read::default() },
         };
-        self.is_done = is_last;
-        Ok(Event { bytes: event.frame, usage })
+        self.is_done = read.is_last;
+        let response = read.response.map(|response| match &data {
+            Cow::Borrowed(_) => event.frame.slice_ref(response.get().as_bytes()),
+            Cow::Owned(_) => Bytes::copy_from_slice(response.get().as_bytes()),
+        });
+        Ok(Event { usage: read.usage, response, bytes: event.frame })
     }
 }

@@ -47,8 +47,8 @@ pub(super) async fn begin(bench: &Bench, batch: Vec<Job>) -> Vec<Job> {
 
 async fn begin_one(bench: &Bench, job: &Job) -> Begun {
     let Some(of) = &job.envelope.job else { return Begun::Yes };
-    let now_ms = clock::unix_ms();
-    match jobs::change(bench.broker.as_ref(), &job.envelope.tenant, &of.job, |job: &mut jobs::Job| job.begun(now_ms)).await {
+    let (exec, now_ms) = (job.exec, clock::unix_ms());
+    match jobs::change(bench.broker.as_ref(), &job.envelope.tenant, &of.job, |job: &mut jobs::Job| job.begun(exec, now_ms)).await {
         Ok(stored) if stored.value.state != State::Running => Begun::Over,
         Ok(stored) if stored.value.attempts > ATTEMPTS_MAX => Begun::Failed(poison()),
         Ok(_) => Begun::Yes,

@@ -1,6 +1,7 @@
 //! loop: one generation: the backend's answer passed on whole, or its events as they come.
 
 use super::deferred::{self, Concluded};
+use super::log::Log;
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log};
 use crate::backend::{Answer, BackendError, Event, EventStream, GenerateCall};
 use bytes::{Bytes, BytesMut};
@@ -10,7 +11,7 @@ use shared::wire::{ItemEnd, ReplyHead, Usage};
 use std::time::Duration;
 
 /// Why a generation did not reach its end.
-enum Stop {
+pub(super) enum Stop {
     /// Nobody waits for it.
     Cancelled,
     Failed(Failure),
@@ -98,12 +99,16 @@ async fn generate(bench: &Bench, job: &Job, started: Time, progress: &mut Progre
         traceparent: envelope.traceparent.clone(),
     };
     let answer = bench.backend.generate(call).await.map_err(|error| stop(bench, error))?;
-    match answer {
-        Answer::Whole { body, usage } => {
+    match (answer, &envelope.job) {
+        (Answer::Whole { body, usage }, _) => {
             let usage = usage.unwrap_or(Usage { input: envelope.tokens_in, output: envelope.tokens_out });
             Ok(End::Whole { head: head(bench, job, started), body, usage })
         }
-        Answer::Stream(events) => pass_on(bench, job, started, events, progress).await.map(End::Streamed),
+        (Answer::Stream(events), Some(of)) => {
+            let (body, usage) = keep(bench, job, Log::begin(bench, job, of), events, progress).await?;
+            Ok(End::Whole { head: head(bench, job, started), body, usage })
+        }
+        (Answer::Stream(events), None) => pass_on(bench, job, started, events, progress).await.map(End::Streamed),
     }
 }
 
@@ -127,6 +132,33 @@ async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStrea
     }
     bench.executions.last_part(job, progress.parts, usage);
     Ok(usage.unwrap_or_else(|| served(job, *progress)))
+}
+
+/// Puts events on record as they come. What is left for the outcome is the response that the last one carries, if it does.
+async fn keep(
+    bench: &Bench,
+    job: &Job,
+    mut log: Log<'_>,
+    mut events: EventStream,
+    progress: &mut Progress,
+) -> Result<(Bytes, Usage), Stop> {
+    let (mut usage, mut response) = (None, None);
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            () = log.due() => {
+                log.flush(false).await?;
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
+        let event = event.map_err(|error| stop(bench, error))?;
+        progress.events += 1;
+        log.add(&event, events.is_complete()).await?;
+        (usage, response) = (event.usage.or(usage), event.response);
+    }
+    Ok((response.unwrap_or_default(), usage.unwrap_or_else(|| served(job, *progress))))
 }
 
 /// How much has been sent since when.
