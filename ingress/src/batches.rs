@@ -12,19 +12,19 @@ pub(crate) mod steward;
 use crate::check::{self, Metadata};
 use crate::files;
 use crate::gate::Gate;
+use crate::idempotency;
 use crate::listing::{Page, Paging};
 use crate::native::{self, Answered};
 use axum::extract::{Path, Request, State};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::clock;
 use shared::domain::{Lane, Operation, Token};
-use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
-use shared::jobs::{self, Batch, BatchState, Counts, Cursor, Purpose};
+use shared::jobs::{self, Batch, BatchState, Counts, Created, Cursor, Purpose};
 use std::sync::Arc;
 
 /// Bytes of the body that creates a batch: its metadata, mostly.
@@ -47,10 +47,26 @@ struct Creation {
 }
 
 pub(crate) async fn create(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
-    let wanted: Creation = native::body(&gate, request, BODY_BYTES_MAX).await?;
-    let batch = accept(&gate, &caller, wanted).await?;
-    jobs::create(gate.broker(), &batch).await.map_err(|error| native::of_store(&error))?;
-    Ok(Json(object(&batch)).into_response())
+    let name = idempotency::name(request.headers())?;
+    let body = native::body(&gate, request, BODY_BYTES_MAX).await?;
+    let id = idempotency::id("batch_", &caller.tenant.name, name.as_deref());
+    let fingerprint = blake3::hash(&body).as_bytes().to_vec();
+    // One that is there is not checked anew: its file may be gone by now.
+    if name.is_some()
+        && let Some(known) = get(&gate, &caller, &id).await?
+    {
+        return Ok(again(&known, &fingerprint)?);
+    }
+    let batch = accept(&gate, &caller, native::parse(&body)?, id, fingerprint).await?;
+    match jobs::create(gate.broker(), &batch).await.map_err(|error| native::of_store(&error))? {
+        Created::New { .. } => Ok(Json(object(&batch)).into_response()),
+        Created::Known(known) => Ok(again(&known.value, &batch.fingerprint)?),
+    }
+}
+
+/// The batch that has this name already.
+fn again(known: &Batch, fingerprint: &[u8]) -> Result<Response, Failure> {
+    if known.fingerprint == fingerprint { Ok(Json(object(known)).into_response()) } else { Err(idempotency::mismatch()) }
 }
 
 pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
@@ -79,7 +95,7 @@ pub(crate) async fn cancel(State(gate): State<Arc<Gate>>, Extension(caller): nat
     Ok(Json(object(&stored.value)).into_response())
 }
 
-async fn accept(gate: &Gate, caller: &Caller, wanted: Creation) -> Result<Batch, Failure> {
+async fn accept(gate: &Gate, caller: &Caller, wanted: Creation, id: Token, fingerprint: Vec<u8>) -> Result<Batch, Failure> {
     let path = wanted.endpoint.strip_prefix("/v1/");
     let op = Operation::ALL.into_iter().find(|op| Some(op.path()) == path);
     let op = op.ok_or_else(|| invalid("endpoint", "one of those that a batch can call, such as /v1/embeddings"))?;
@@ -103,7 +119,7 @@ async fn accept(gate: &Gate, caller: &Caller, wanted: Creation) -> Result<Batch,
     }
     let now_ms = clock::unix_ms();
     Ok(Batch {
-        id: Token::parse(&format!("batch_{}", entropy::message_id())).expect("hexadecimal digits are a token"),
+        id,
         tenant: caller.tenant.name.as_ref().into(),
         role: caller.role.name.as_str().into(),
         key: caller.key.as_ref().map(|key| key.id.as_ref().into()),
@@ -112,6 +128,7 @@ async fn accept(gate: &Gate, caller: &Caller, wanted: Creation) -> Result<Batch,
         input: file.id,
         window: wanted.completion_window,
         metadata,
+        fingerprint,
         state: BatchState::Validating,
         created_ms: now_ms,
         expires_ms: now_ms + window_s * 1_000,
@@ -154,8 +171,12 @@ async fn all(gate: &Gate, caller: &Caller) -> Result<Vec<Batch>, Failure> {
 async fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Batch, Failure> {
     let not_found = || Failure::new(Code::NotFound, "There is no such batch: see GET /v1/batches");
     let id = Token::parse(id).map_err(|_| not_found())?;
-    let stored = jobs::get::<Batch>(gate.broker(), &caller.tenant.name, &id).await.map_err(|error| native::of_store(&error))?;
-    Ok(stored.ok_or_else(not_found)?.value)
+    get(gate, caller, &id).await?.ok_or_else(not_found)
+}
+
+async fn get(gate: &Gate, caller: &Caller, id: &Token) -> Result<Option<Batch>, Failure> {
+    let stored = jobs::get::<Batch>(gate.broker(), &caller.tenant.name, id).await.map_err(|error| native::of_store(&error))?;
+    Ok(stored.map(|stored| stored.value))
 }
 
 fn invalid(name: &str, expected: &str) -> Failure {

@@ -75,7 +75,7 @@ pub(crate) async fn one(State(gate): State<Arc<Gate>>, Extension(caller): native
 
 pub(crate) async fn content(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
     let file = find(&gate, &caller.tenant.name, &id).await?;
-    Ok(content::respond(&gate, file))
+    Ok(content::respond(&gate, &file))
 }
 
 pub(crate) async fn delete(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
@@ -106,7 +106,7 @@ async fn all(gate: &Gate, tenant: &str) -> Result<Vec<File>, Failure> {
 pub(crate) async fn delete_whole(broker: &dyn Broker, file: &File) -> Result<(), StoreError> {
     jobs::delete::<File>(broker, &file.tenant, &file.id).await?;
     for part in 0..file.parts {
-        broker.blob_delete(Store::Files, &File::part_key(&file.id, part)).await?;
+        broker.blob_delete(Store::Files, &File::part_key(file.content(), part)).await?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ mod files;
 mod forecasts;
 mod gate;
 mod headers;
+mod idempotency;
 mod jobs;
 mod jwt;
 mod lease;

@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use shared::broker::BrokerError;
@@ -65,17 +66,22 @@ pub(crate) fn note_end(exchange: &mut Exchange, response: &Response) {
     }
 }
 
-/// Reads a JSON body of at most `bytes_max` bytes.
+/// Reads a body of JSON of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// Those of [`body::read`], `invalid_json`, `invalid_value`.
-pub(crate) async fn body<T: DeserializeOwned>(gate: &Gate, request: Request, bytes_max: usize) -> Result<T, Failure> {
+/// Those of [`body::read`].
+pub(crate) async fn body(gate: &Gate, request: Request, bytes_max: usize) -> Result<Bytes, Failure> {
     let (parts, body) = request.into_parts();
     headers::expect_json(&parts.headers)?;
     let limits = Limits { body_bytes_max: bytes_max, ..gate.config.limits.clone() };
     let deadline = clock::now() + Duration::from_millis(limits.body_timeout_ms);
-    let bytes = body::read(&parts.headers, body, &limits, &gate.bodies, deadline).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    body::read(&parts.headers, body, &limits, &gate.bodies, deadline).await
+}
+
+/// # Errors
+/// `invalid_json`, `invalid_value`.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
         let code = if error.is_data() { Code::InvalidValue } else { Code::InvalidJson };
         Failure::new(code, format!("The body cannot be read: {error}"))
     })

@@ -99,9 +99,8 @@ pub(crate) async fn event(gate: &Gate, job: &Job) -> Result<EventKind, BrokerErr
 /// # Errors
 /// `not_found`, also for those of others.
 async fn find(gate: &Gate, caller: &Caller, id: &str) -> Result<Stored<Job>, Failure> {
-    let not_found = || {
-        Failure::new(Code::NotFound, "There is no such response: it was not asked for with `background`, or was kept long enough")
-    };
+    let not_found =
+        || Failure::new(Code::NotFound, "There is no such response: it was not asked for with `background`, or was kept long enough");
     let id = Token::parse(id).map_err(|_| not_found())?;
     let stored = jobs::get::<Job>(gate.broker(), &caller.tenant.name, &id).await.map_err(|error| native::of_store(&error))?;
     stored.filter(|stored| stored.value.is_response()).ok_or_else(not_found)

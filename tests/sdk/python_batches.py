@@ -217,4 +217,25 @@ def twenty_posts_under_one_idempotency_key_are_one_execution():
     assert (status, json.loads(answer)["error"]["code"]) == (422, "idempotency_mismatch"), answer
 
 
+@check
+def the_same_idempotency_key_is_one_file_and_one_batch():
+    named = {"extra_headers": {"idempotency-key": "twice-1"}}
+    content = embedding(1).encode()
+    upload = lambda content: client.files.create(file=("rows.jsonl", content), purpose="batch", **named)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(upload, [content] * 8))
+    assert len({file.id for file in files}) == 1, files
+    file = upload(content)
+    assert client.files.content(file.id).read() == content and [one.id for one in client.files.list()].count(file.id) == 1
+    refused(422, "idempotency_mismatch", upload, content + b"\n")
+    asked = {"input_file_id": file.id, "endpoint": "/v1/embeddings", "completion_window": "24h"}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        batches = list(pool.map(lambda _: client.batches.create(**asked, **named), range(8)))
+    assert len({batch.id for batch in batches}) == 1, batches
+    refused(422, "idempotency_mismatch", client.batches.create, **{**asked, "completion_window": "12h"}, **named)
+    assert wait(batches[0]).request_counts.completed == 1
+    client.files.delete(file.id)
+    assert client.batches.create(**asked, **named).id == batches[0].id, "also when its file is gone"
+
+
 run_checks()

@@ -21,7 +21,7 @@ pub(super) struct Piece {
 
 impl Input {
     pub(super) fn open(broker: &Arc<dyn Broker>, file: &File, at: Cursor, line_bytes_max: usize) -> Self {
-        let parts = PartReader { broker: Arc::clone(broker), file: file.id.clone(), next: at.part, end: file.parts };
+        let parts = PartReader { broker: Arc::clone(broker), content: file.content().clone(), next: at.part, end: file.parts };
         Self { parts, cutter: Cutter::new(at, line_bytes_max), ended: false }
     }
 

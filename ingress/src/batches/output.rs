@@ -74,6 +74,8 @@ pub(super) async fn show(broker: &dyn Broker, batch: &Batch) -> Result<(), Store
             parts,
             created_ms: batch.created_ms,
             expires_ms: None,
+            content: None,
+            fingerprint: Vec::new(),
         };
         if let Created::Known(known) = jobs::create(broker, &shown).await? {
             jobs::replace(broker, &shown, known.revision).await?;

@@ -13,9 +13,9 @@ use std::io;
 use std::sync::Arc;
 
 /// The content of a file, from the store to the caller as fast as they read.
-pub(super) fn respond(gate: &Gate, file: File) -> Response {
+pub(super) fn respond(gate: &Gate, file: &File) -> Response {
     let length = file.bytes;
-    let reader = PartReader { broker: Arc::clone(&gate.road.broker), file: file.id, next: 0, end: file.parts };
+    let reader = PartReader { broker: Arc::clone(&gate.road.broker), content: file.content().clone(), next: 0, end: file.parts };
     let parts = stream::unfold(reader, |mut reader| async move {
         match reader.next().await {
             Ok(part) => part.map(|part| (Ok(part), reader)),
@@ -31,7 +31,7 @@ pub(super) fn respond(gate: &Gate, file: File) -> Response {
 /// The parts of a file, in order.
 pub(crate) struct PartReader {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) file: Token,
+    pub(crate) content: Token,
     pub(crate) next: u32,
     pub(crate) end: u32,
 }
@@ -43,7 +43,7 @@ impl PartReader {
         if self.next >= self.end {
             return Ok(None);
         }
-        let part = self.broker.blob_get(Store::Files, &File::part_key(&self.file, self.next)).await?;
+        let part = self.broker.blob_get(Store::Files, &File::part_key(&self.content, self.next)).await?;
         self.next += 1;
         part.ok_or(BrokerError::Gone).map(Some)
     }

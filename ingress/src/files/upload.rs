@@ -2,17 +2,20 @@
 
 use super::{FILES_MAX, FileWriter};
 use crate::gate::Gate;
+use crate::idempotency;
 use crate::native;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request};
 use shared::clock;
 use shared::domain::Token;
-use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
-use shared::jobs::{self, File, Purpose};
+use shared::jobs::{self, Created, File, Purpose};
 use std::time::Duration;
 use tokio::time::timeout;
+
+/// How the id of a file begins.
+const PREFIX: &str = "file-";
 
 /// Bytes of a form's field that is not the file, and of a file's name.
 const FIELD_BYTES_MAX: usize = 1_024;
@@ -31,42 +34,67 @@ struct Form {
 /// Stores a file and puts it on record.
 ///
 /// # Errors
-/// What is wrong with the form; `body_too_large`; `request_timeout`; what the store refuses.
+/// What is wrong with the form; `body_too_large`; `request_timeout`; `idempotency_mismatch`; what the store refuses.
 pub(super) async fn receive(gate: &Gate, caller: &Caller, request: Request) -> Result<File, Failure> {
-    let tenant = &caller.tenant.name;
+    let (tenant, name) = (&caller.tenant.name, idempotency::name(request.headers())?);
     if super::all(gate, tenant).await?.len() >= FILES_MAX {
         return Err(Failure::new(Code::QueueFull, format!("You keep {FILES_MAX} files already: delete some")));
     }
     let multipart = Multipart::from_request(request, &()).await;
     let mut multipart = multipart.map_err(|_| Failure::new(Code::UnsupportedMediaType, "Send the file as multipart/form-data"))?;
-    let id = Token::parse(&format!("file-{}", entropy::message_id())).expect("hexadecimal digits are a token");
-    let (mut form, mut writer) = (Form::default(), FileWriter::new(gate.broker(), id.clone()));
-    let file = match fields(gate, &mut multipart, &mut form, &mut writer).await {
-        Ok(()) => record(form, &writer, tenant, id),
+    let content = idempotency::id(PREFIX, tenant, None);
+    let (mut form, writer) = (Form::default(), FileWriter::new(gate.broker(), content.clone()));
+    let mut writer = if name.is_some() { writer.hashing() } else { writer };
+    let kept = match fields(gate, &mut multipart, &mut form, &mut writer).await {
+        Ok(()) => keep(gate, form, &writer, tenant, name.as_deref(), content).await,
         Err(failure) => Err(failure),
     };
-    let file = match file {
-        Ok(file) => file,
-        Err(failure) => {
-            writer.abandon().await;
-            return Err(failure);
-        }
-    };
-    if let Err(error) = jobs::create(gate.broker(), &file).await {
+    if !matches!(kept, Ok((_, Content::Kept))) {
         writer.abandon().await;
-        return Err(native::of_store(&error));
     }
-    Ok(file)
+    kept.map(|(file, _)| file)
 }
 
-fn record(form: Form, writer: &FileWriter<'_>, tenant: &str, id: Token) -> Result<File, Failure> {
+/// What became of the content that has come.
+enum Content {
+    Kept,
+    /// The file was there already.
+    Needless,
+}
+
+/// Puts a file on record, or finds the one that has its name.
+async fn keep(
+    gate: &Gate,
+    form: Form,
+    writer: &FileWriter<'_>,
+    tenant: &str,
+    name: Option<&str>,
+    content: Token,
+) -> Result<(File, Content), Failure> {
+    let id = if name.is_some() { idempotency::id(PREFIX, tenant, name) } else { content.clone() };
+    let file = record(form, writer, tenant, id, content)?;
+    match jobs::create(gate.broker(), &file).await.map_err(|error| native::of_store(&error))? {
+        Created::New { .. } => Ok((file, Content::Kept)),
+        Created::Known(known) if known.value.fingerprint == file.fingerprint => Ok((known.value, Content::Needless)),
+        Created::Known(_) => Err(idempotency::mismatch()),
+    }
+}
+
+fn record(form: Form, writer: &FileWriter<'_>, tenant: &str, id: Token, content: Token) -> Result<File, Failure> {
     let missing = |name: &str| Failure::new(Code::MissingParameter, format!("`{name}` is required: add it to the form")).param(name);
     let purpose = form.purpose.ok_or_else(|| missing("purpose"))?;
     let name = form.name.ok_or_else(|| missing("file"))?;
     let created_ms = clock::unix_ms();
     let expires_ms = form.expires_after_s.map(|s| created_ms + s * 1_000);
     let FileWriter { parts, bytes, lines, .. } = *writer;
-    Ok(File { id, tenant: tenant.into(), name, purpose, bytes, lines, parts, created_ms, expires_ms })
+    let fingerprint = writer.hash().map(|hash| fingerprint(&name, purpose, form.expires_after_s, &hash)).unwrap_or_default();
+    let content = (content != id).then_some(content);
+    Ok(File { id, tenant: tenant.into(), name, purpose, bytes, lines, parts, created_ms, expires_ms, content, fingerprint })
+}
+
+fn fingerprint(name: &str, purpose: Purpose, expires_after_s: Option<u64>, content: &blake3::Hash) -> Vec<u8> {
+    let asked = format!("{name}\0{}\0{expires_after_s:?}\0{content}", purpose.as_str());
+    blake3::hash(asked.as_bytes()).as_bytes().to_vec()
 }
 
 async fn fields(gate: &Gate, form: &mut Multipart, into: &mut Form, writer: &mut FileWriter<'_>) -> Result<(), Failure> {

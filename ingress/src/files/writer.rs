@@ -7,18 +7,29 @@ use shared::jobs::{File, PART_BYTES};
 
 pub(crate) struct FileWriter<'a> {
     broker: &'a dyn Broker,
-    id: Token,
+    content: Token,
     part: BytesMut,
     pub(crate) parts: u32,
     pub(crate) bytes: u64,
     /// Lines that are not blank.
     pub(crate) lines: u64,
     in_line: bool,
+    /// Of all that was written, where it is wanted.
+    hasher: Option<blake3::Hasher>,
 }
 
 impl<'a> FileWriter<'a> {
-    pub(crate) fn new(broker: &'a dyn Broker, id: Token) -> Self {
-        Self { broker, id, part: BytesMut::new(), parts: 0, bytes: 0, lines: 0, in_line: false }
+    pub(crate) fn new(broker: &'a dyn Broker, content: Token) -> Self {
+        Self { broker, content, part: BytesMut::new(), parts: 0, bytes: 0, lines: 0, in_line: false, hasher: None }
+    }
+
+    /// One that can say what was written: see [`FileWriter::hash`].
+    pub(crate) fn hashing(self) -> Self {
+        Self { hasher: Some(blake3::Hasher::new()), ..self }
+    }
+
+    pub(crate) fn hash(&self) -> Option<blake3::Hash> {
+        self.hasher.as_ref().map(blake3::Hasher::finalize)
     }
 
     /// # Errors
@@ -26,6 +37,9 @@ impl<'a> FileWriter<'a> {
     pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), BrokerError> {
         self.count_lines(&bytes);
         self.bytes += bytes.len() as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
+        }
         while !bytes.is_empty() {
             let room = PART_BYTES - self.part.len();
             self.part.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
@@ -48,7 +62,7 @@ impl<'a> FileWriter<'a> {
     /// Deletes what was stored: the file did not come to be.
     pub(crate) async fn abandon(self) {
         for part in 0..self.parts {
-            if let Err(error) = self.broker.blob_delete(Store::Files, &File::part_key(&self.id, part)).await {
+            if let Err(error) = self.broker.blob_delete(Store::Files, &File::part_key(&self.content, part)).await {
                 tracing::warn!(%error, "a part of an unfinished file is left behind");
             }
         }
@@ -56,7 +70,7 @@ impl<'a> FileWriter<'a> {
 
     async fn store(&mut self) -> Result<(), BrokerError> {
         let part = self.part.split().freeze();
-        self.broker.blob_put(Store::Files, &File::part_key(&self.id, self.parts), part).await?;
+        self.broker.blob_put(Store::Files, &File::part_key(&self.content, self.parts), part).await?;
         self.parts += 1;
         Ok(())
     }

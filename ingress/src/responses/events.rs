@@ -142,7 +142,10 @@ mod tests {
         let event = renumbered(&job(State::Running), frame, 4).unwrap();
         assert!(event.starts_with(b"event: response.completed\ndata: {") && event.ends_with(b"}\n\n"));
         let data = data(&event);
-        assert_eq!((&data["sequence_number"], &data["response"]["id"], &data["response"]["output"]), (&json!(4), &json!("resp_1"), &json!([1])));
+        assert_eq!(
+            (&data["sequence_number"], &data["response"]["id"], &data["response"]["output"]),
+            (&json!(4), &json!("resp_1"), &json!([1]))
+        );
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub struct Batch {
     pub window: Box<str>,
     #[serde(default)]
     pub metadata: BTreeMap<Box<str>, Box<str>>,
+    /// What two submissions under one `Idempotency-Key` must have in common: a hash of the body.
+    #[serde(default, with = "serde_bytes")]
+    pub fingerprint: Vec<u8>,
     pub state: BatchState,
     pub created_ms: u64,
     pub expires_ms: u64,

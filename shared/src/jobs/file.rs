@@ -42,10 +42,21 @@ pub struct File {
     pub created_ms: u64,
     #[serde(default)]
     pub expires_ms: Option<u64>,
+    /// Under which id its parts are, where that is not its own: one that has a name may come several times at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Token>,
+    /// What two uploads under one `Idempotency-Key` must have in common: a hash of the form.
+    #[serde(default, with = "serde_bytes")]
+    pub fingerprint: Vec<u8>,
 }
 
 impl File {
-    /// The key of one of its parts in the blob store.
+    /// The id under which its parts are.
+    pub fn content(&self) -> &Token {
+        self.content.as_ref().unwrap_or(&self.id)
+    }
+
+    /// The key of one of the parts of a content in the blob store.
     pub fn part_key(id: &Token, part: u32) -> String {
         format!("{id}.{part}")
     }

@@ -117,11 +117,11 @@ pub enum End {
 
 impl Job {
     /// How the id of a background response begins.
-    pub const RESPONSE: &str = "resp";
+    pub const RESPONSE: &str = "resp_";
 
     /// Whether it is a background response, which has a shape and paths of its own.
     pub fn is_response(&self) -> bool {
-        self.id.as_str().strip_prefix(Self::RESPONSE).is_some_and(|rest| rest.starts_with('_'))
+        self.id.as_str().starts_with(Self::RESPONSE)
     }
 
     /// It stands in its lane. False: nothing changed, because a worker or its end was faster.
