@@ -1,4 +1,4 @@
-//! Promise: who asked for it is told when a batch has ended, by a webhook that the official SDKs' `webhooks.unwrap` takes, and nothing
+//! Promise: who asked for it is told when a batch or a background response has ended, by a webhook that the official SDKs' `webhooks.unwrap` takes, and nothing
 //! that was changed on the way.
 
 use crate::harness::{Mill, Program, SOON, node_js, python};
@@ -42,27 +42,32 @@ async fn run(mut interpreter: Command, script: &str, env: &[(&str, &str)]) -> St
     ended.out.trim().to_owned()
 }
 
-/// A batch is submitted, ends, and its tenant is told: the SDK of `interpreter` says of what.
-async fn is_told(interpreter: Command, script: &str) {
+/// Something is submitted, ends, and its tenant is told: the SDK of `interpreter` says of what.
+async fn is_told(submit: &str, event: &str, interpreter: Command, script: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let webhook = format!("{{ url: \"http://127.0.0.1:{port}/\", secret: \"{SECRET}\", events: [ \"batch.*\" ] }}");
+    let webhook = format!("{{ url: \"http://127.0.0.1:{port}/\", secret: \"{SECRET}\", events: [ \"{event}\" ] }}");
     let tenant = format!("{{ name: told, keys: [ {KEY_TOLD} ], webhooks: [ {webhook} ] }}");
     let policy = format!("webhooks: {{ allow_private: true, allow_http: true, ports: [ {port} ] }}\n");
     let mill = Mill::up().tenant(&tenant).sections(&policy).start().await;
 
-    let batch = run(python(), "submit_batch.py", &[("TIDEMILL_URL", mill.ingress(0)), ("TIDEMILL_KEY", KEY_TOLD)]).await;
+    let submitted = run(python(), submit, &[("TIDEMILL_URL", mill.ingress(0)), ("TIDEMILL_KEY", KEY_TOLD)]).await;
     let post = timeout(SOON, receive(&listener)).await.expect("the target is told in time");
     let env = [("WEBHOOK_SECRET", SECRET), ("WEBHOOK_HEADERS", &post.headers), ("WEBHOOK_BODY", &post.body)];
-    assert_eq!(run(interpreter, script, &env).await, format!("batch.completed {batch}, and three forgeries refused"));
+    assert_eq!(run(interpreter, script, &env).await, format!("{event} {submitted}, and three forgeries refused"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdk_takes_what_is_told_of_a_batch() {
-    is_told(python(), "unwrap_webhook.py").await;
+    is_told("submit_batch.py", "batch.completed", python(), "unwrap_webhook.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_sdk_takes_what_is_told_of_a_background_response() {
+    is_told("submit_response.py", "response.completed", python(), "unwrap_webhook.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_sdk_takes_what_is_told_of_a_batch() {
-    is_told(node_js(), "unwrap_webhook.mjs").await;
+    is_told("submit_batch.py", "batch.completed", node_js(), "unwrap_webhook.mjs").await;
 }

@@ -1,39 +1,8 @@
 // The official Node SDK against Tidemill: each entry is a promise. Prints `ok NAME` for each; exits with 1 if any is broken.
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
+import { backend, clientOf, prompt, refused, runChecks, stats, tag, user, waitUntil } from "./checks.mjs";
 
-const { OpenAI } = createRequire(`${process.env.TIDEMILL_NODE}/`)("openai");
-const sandbox = process.env.SANDBOX_URL;
-const options = { maxRetries: 0, timeout: 30_000 };
-const client = new OpenAI({ baseURL: `${process.env.TIDEMILL_URL}/v1`, apiKey: process.env.TIDEMILL_KEY, ...options });
-const backend = new OpenAI({ baseURL: `${sandbox}/v1`, apiKey: "unused", ...options });
-
-const prompt = (text) => `xylocanary ${text}`;
-const user = (text) => [{ role: "user", content: text }];
-const stats = async () => (await fetch(`${sandbox}/stats`)).json();
-
-/** The sandbox's tag for a prompt: FNV-1a-64 over the key, a zero byte and the prompt. */
-function tag(text, key = "tidemill") {
-  let hash = 0xcbf29ce484222325n;
-  for (const byte of Buffer.from(`${key}\0${text}`)) hash = ((hash ^ BigInt(byte)) * 0x100000001b3n) & 0xffffffffffffffffn;
-  return `sandbox:${hash.toString(16).padStart(16, "0")}`;
-}
-
-async function waitUntil(what, holds, seconds) {
-  const end = performance.now() + seconds * 1000;
-  while (!(await holds())) {
-    assert(performance.now() < end, `not within ${seconds} s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-/** The call must fail with this status, this code, and a sentence. */
-async function refused(status, code, call) {
-  const error = await call().then(() => assert.fail(`accepted, though it should be refused with ${code}`), (error) => error);
-  assert.deepEqual([error.status, error.code], [status, code], error.message);
-  assert.match(error.error.message, / /);
-}
-
+const client = clientOf(process.env.TIDEMILL_KEY);
 const floats = (vector) => Array.from(Float32Array.from(vector));
 async function ownVectors(input, more = {}) {
   const answer = await backend.embeddings.create({ model: "sandbox-embedding", input, ...more });
@@ -164,15 +133,4 @@ const checks = {
   },
 };
 
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check();
-    console.log("ok", name);
-  } catch (error) {
-    failed += 1;
-    console.log("FAILED", name);
-    console.error(error);
-  }
-}
-process.exit(failed ? 1 : 0);
+await runChecks(checks);

@@ -10,7 +10,7 @@ const client = new OpenAI({ apiKey: "unused", webhookSecret: secret });
 const isRefused = (...webhook) => assert.rejects(client.webhooks.unwrap(...webhook), OpenAI.InvalidWebhookSignatureError);
 
 const event = await client.webhooks.unwrap(body, headers);
-await isRefused(body.replace("batch_", "batch-"), headers);
+await isRefused(body.replace("created_at", "created_in"), headers);
 await isRefused(body, { ...headers, "webhook-id": "evt_other" });
 await isRefused(body, headers, "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVy");
 console.log(`${event.type} ${event.data.id}, and three forgeries refused`);

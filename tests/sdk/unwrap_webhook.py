@@ -20,7 +20,7 @@ def is_refused(body, headers, **options):
 
 event = client.webhooks.unwrap(BODY, HEADERS)
 forgeries = [
-    is_refused(BODY.replace("batch_", "batch-"), HEADERS),
+    is_refused(BODY.replace("created_at", "created_in"), HEADERS),
     is_refused(BODY, HEADERS | {"webhook-id": "evt_other"}),
     is_refused(BODY, HEADERS, secret="whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVy"),
 ]
