@@ -4,9 +4,10 @@
 //! back as an event. Deliveries become waiting items (`engine/intake.rs`), waiting items become batches for workers that
 //! have credit (`engine/dispatch.rs`), and every item leaves in exactly one way (`engine/custody.rs`): accepted by a worker
 //! (interactive) or ended with an outcome on record (deferred), answered with a failure, or dropped because nobody waits
-//! for it. It does not retry a backend's failure (the worker answers for that) and holds no bodies.
+//! for it. A request whose call failed comes back and is tried again within bounds (`engine/returned.rs`). The engine holds no bodies.
 
 mod batch;
+mod budget;
 mod call;
 mod curve;
 mod custody;
@@ -24,15 +25,19 @@ mod line;
 mod linger;
 mod order;
 mod queue;
+mod recent;
 mod recording;
+mod retry;
+mod returned;
 mod turnstile;
 
-pub use event::{Action, Event};
+pub use event::{Action, Cause, Event, GivenBack, Returned};
 pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
 pub use forecast::Wait;
 pub use frames::FrameKey;
 pub use item::Item;
 
+use budget::Budget;
 use fleet::Fleet;
 use foldhash::{HashMap, HashMapExt};
 use forecast::Pace;
@@ -96,6 +101,12 @@ pub struct Engine {
     frames: Frames,
     cancelled: Tombstones,
     deadlines: BTreeSet<(Time, RequestId)>,
+    /// What rests before its next call, by the end of its rest.
+    resting: BTreeSet<(Time, RequestId)>,
+    /// Calls that may be made again.
+    budget: Budget,
+    /// Requests that were queued for another call.
+    retried: u64,
     ingresses: HashMap<NodeId, Time>,
     linger: Linger,
     pace: Pace,
@@ -129,6 +140,9 @@ impl Engine {
             frames: Frames::default(),
             cancelled: Tombstones::default(),
             deadlines: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            budget: Budget::default(),
+            retried: 0,
             ingresses: HashMap::new(),
             linger: Linger::default(),
             pace: Pace::default(),
@@ -155,6 +169,7 @@ impl Engine {
         self.maintain(now, actions);
         self.expire(now, actions);
         self.ask_again(now, actions);
+        self.wake_rested(now);
         self.dispatch(now, actions);
     }
 
@@ -163,7 +178,8 @@ impl Engine {
         let expiry = self.deadlines.first().map(|(deadline, _)| *deadline);
         let accept = self.fleet.first_unaccepted().map(|sent| sent + ACCEPT_WAIT);
         let asking = self.turnstiles.first_due();
-        [expiry, accept, asking, self.linger_until, self.ceilings_until, self.settle_until]
+        let rested = self.resting.first().map(|(until, _)| *until);
+        [expiry, accept, asking, rested, self.linger_until, self.ceilings_until, self.settle_until]
             .into_iter()
             .flatten()
             .fold(self.maintain_at, Time::min)
@@ -205,6 +221,11 @@ impl Engine {
         self.queue.len(lane)
     }
 
+    /// Requests that were queued for another call since this was asked last.
+    pub fn take_retried(&mut self) -> u64 {
+        std::mem::take(&mut self.retried)
+    }
+
     /// Free call slots, and outstanding calls.
     pub fn credit(&self, now: Time) -> (u32, usize) {
         (self.fleet.free_slots(now), self.fleet.outstanding())
@@ -229,6 +250,7 @@ impl Engine {
         self.recording = Recording::default();
         self.turnstiles.clear();
         self.deadlines.clear();
+        self.resting.clear();
         self.held = Default::default();
     }
 
@@ -241,6 +263,7 @@ impl Engine {
             Event::Refused { worker, batch } => self.refused(&worker, batch, actions),
             Event::Freed { worker, batch, items } => self.freed(now, &worker, batch, &items, actions),
             Event::Done { worker, batch, items } => self.done(now, &worker, batch, &items, actions),
+            Event::Returned(returned) => self.returned(now, *returned, actions),
             Event::Heartbeat { worker, backends, running } => self.heartbeat(now, &worker, backends, &running, actions),
             Event::WorkerLeft(worker) => self.worker_gone(&worker, false, actions),
             Event::IngressSeen(ingress) => {
@@ -253,7 +276,7 @@ impl Engine {
 
     fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
-            self.fail(id, Code::DeadlineExceeded, actions);
+            self.fail(id, Cause::Here(Code::DeadlineExceeded), actions);
         }
     }
 

@@ -5,6 +5,7 @@ use shared::domain::Lane;
 use shared::error::Code;
 use shared::quota::{Refusal, Settled};
 use shared::telemetry::{LATENCY_BUCKETS, SIZE_BUCKETS};
+use shared::wire::Fault;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Metrics {
     batch_requests: HistogramVec,
     queue_seconds: HistogramVec,
     failures: IntCounterVec,
+    returned: IntCounterVec,
+    retries: IntCounterVec,
     owned: IntGaugeVec,
     refusals: IntCounterVec,
     overrun: IntCounterVec,
@@ -34,9 +37,14 @@ impl Metrics {
             batch_requests: histogram("tidemill_batch_requests", "Requests per dispatched batch.", SIZE_BUCKETS, &["model"])?,
             queue_seconds: histogram("tidemill_queue_seconds", "Time from publication to dispatch.", LATENCY_BUCKETS, &["model", "lane"])?,
             failures: IntCounterVec::new(
-                Opts::new("tidemill_scheduler_failures_total", "Requests failed before any worker."),
+                Opts::new("tidemill_scheduler_failures_total", "Requests failed by the scheduler: before any worker, or after their last try."),
                 &["model", "code"],
             )?,
+            returned: IntCounterVec::new(
+                Opts::new("tidemill_returned_requests_total", "Requests given back by a worker because their call failed."),
+                &["model", "fault"],
+            )?,
+            retries: IntCounterVec::new(Opts::new("tidemill_retries_total", "Requests queued for another call."), &["model"])?,
             owned: gauge("tidemill_models_owned", "1 where this scheduler owns the model.", &["model"])?,
             refusals: IntCounterVec::new(
                 Opts::new("tidemill_quota_refusals_total", "Requests that a limit did not allow when they were asked for."),
@@ -54,6 +62,8 @@ impl Metrics {
         registry.register(Box::new(metrics.batch_requests.clone()))?;
         registry.register(Box::new(metrics.queue_seconds.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.returned.clone()))?;
+        registry.register(Box::new(metrics.retries.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.overrun.clone()))?;
@@ -83,6 +93,8 @@ impl Metrics {
             batch_requests: self.batch_requests.with_label_values(&[model]),
             owned: self.owned.with_label_values(&[model]),
             failures: self.failures.clone(),
+            returned: self.returned.clone(),
+            retries: self.retries.with_label_values(&[model]),
             model: model.into(),
         }
     }
@@ -121,6 +133,8 @@ pub(crate) struct ModelMetrics {
     batch_requests: Histogram,
     owned: IntGauge,
     failures: IntCounterVec,
+    returned: IntCounterVec,
+    retries: IntCounter,
     model: Box<str>,
 }
 
@@ -145,6 +159,16 @@ impl ModelMetrics {
 
     pub(crate) fn failed(&self, code: Code) {
         self.failures.with_label_values(&[&*self.model, code.as_str()]).inc();
+    }
+
+    pub(crate) fn returned(&self, fault: Fault, requests: usize) {
+        self.returned.with_label_values(&[&*self.model, fault.as_str()]).inc_by(requests as u64);
+    }
+
+    pub(crate) fn retried(&self, requests: u64) {
+        if requests > 0 {
+            self.retries.inc_by(requests);
+        }
     }
 
     pub(crate) fn owns(&self, owns: bool) {

@@ -2,10 +2,11 @@
 
 mod announce;
 mod frames;
+mod returns;
 
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
-use crate::engine::{Action, Engine, EngineConfig, Event, FrameKey, Wait};
+use crate::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, Wait};
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::outcomes::{Failed, Registrar};
@@ -24,7 +25,7 @@ use shared::domain::{Lane, NodeId, RequestId};
 use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{Dispatch, DispatchItem, Reply, ToIngress, ToWorker};
+use shared::wire::{Dispatch, DispatchItem, Reply, Returned, ToIngress, ToWorker};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -40,6 +41,8 @@ const SETTLE: Duration = Duration::from_millis(250);
 enum Input {
     Read(Read),
     Event(Event),
+    /// What a worker gives back, and the bodies.
+    Returned(Returned, Bytes),
     /// The quota's word on a request that had to wait for it.
     Verdict(Verdict),
     /// The owner gives the model up: everything waiting goes back to the lane.
@@ -71,7 +74,16 @@ type Waits = Mutex<[Wait; Lane::ALL.len()]>;
 impl ModelHandle {
     /// Lossy, like the messages that come this way.
     pub(crate) fn tell(&self, event: Event) {
-        if self.mailbox.leave(Input::Event(event)) == Err(Undelivered::Full) {
+        self.leave(Input::Event(event));
+    }
+
+    /// What a worker returns, with the bodies end to end. As lossy.
+    pub(crate) fn give_back(&self, returned: Returned, bodies: Bytes) {
+        self.leave(Input::Returned(returned, bodies));
+    }
+
+    fn leave(&self, input: Input) {
+        if self.mailbox.leave(input) == Err(Undelivered::Full) {
             tracing::warn!("a message was dropped: the model's mailbox is full");
         }
     }
@@ -261,6 +273,7 @@ impl Owner {
                 }
                 events.push(event);
             }
+            Input::Returned(returned, bodies) => events.push(self.take_returned(now, returned, &bodies)),
             Input::Verdict(verdict) => {
                 let awaited = self.engine.holds(verdict.id);
                 events.extend(self.quota.hear(verdict, awaited));
@@ -293,7 +306,7 @@ impl Owner {
                     self.office.acks.send(Ack::Renew(token.clone()));
                 }
             }
-            Action::Fail { id, ingress, code } => self.fail(id, ingress, code),
+            Action::Fail { id, ingress, cause } => self.fail(id, ingress, cause),
             Action::Refuse { id, ingress, refusal } => {
                 self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Refused { id, refusal }, Bytes::new());
             }
@@ -334,15 +347,20 @@ impl Owner {
             remaining_ms: millis(waiting.deadline.since(now)),
             queue_ms: millis(queued),
             standing: self.quota.standing(id),
+            again: waiting.again,
             body_len: u32::try_from(waiting.body.len()).unwrap_or(u32::MAX),
             envelope: waiting.envelope.clone(),
         }
     }
 
     /// Tells the ingress, or puts it on record.
-    fn fail(&self, id: RequestId, ingress: NodeId, code: Code) {
-        self.metrics.failed(code);
-        let failure = Failure::new(code, sentence(code));
+    fn fail(&self, id: RequestId, ingress: NodeId, cause: Cause) {
+        let mut failure = match cause {
+            Cause::Here(code) => Failure::new(code, sentence(code)),
+            Cause::Backend(failure) => *failure,
+        };
+        self.metrics.failed(failure.code);
+        failure.standing = self.quota.standing(id);
         if let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.frame.lane.is_deferred()) {
             return self.registrar.record(Failed { id, envelope: waiting.envelope.clone(), failure });
         }
@@ -350,9 +368,10 @@ impl Owner {
         self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), Bytes::new());
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let (free, outstanding) = self.engine.credit(clock::now());
         self.metrics.credit(free, outstanding);
+        self.metrics.retried(self.engine.take_retried());
         self.quota.report();
         for lane in Lane::ALL {
             let (requests, bytes) = self.engine.load(lane);

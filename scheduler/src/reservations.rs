@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn done(end: ItemEnd, input: u32) -> ItemDone {
-        ItemDone { id: ID, end, usage: Usage { input, output: 0 } }
+        ItemDone { id: ID, end, usage: Usage { input, output: 0 }, fault: None }
     }
 
     #[test]

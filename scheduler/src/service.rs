@@ -15,7 +15,7 @@ use shared::domain::{Lane, NodeId, Token};
 use shared::hear::messages;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{Cancel, Heartbeat, ToScheduler, Wait};
+use shared::wire::{Cancel, Heartbeat, Returned, ToScheduler, Wait};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -132,6 +132,14 @@ impl Desk {
         });
     }
 
+    fn give_back(&self, returned: Returned, bodies: Bytes) {
+        self.with(|state| {
+            if let Some(owned) = state.owned.get(&returned.model) {
+                owned.handle.give_back(returned, bodies);
+            }
+        });
+    }
+
     fn tell_all(&self, event: &Event) {
         self.with(|state| state.owned.values().for_each(|owned| owned.handle.tell(event.clone())));
     }
@@ -141,7 +149,7 @@ impl Desk {
         match at {
             Address::Heartbeats => messages(frame).into_iter().for_each(|(heartbeat, _)| self.hear_heartbeat(heartbeat)),
             Address::Cancels => messages(frame).into_iter().for_each(|(cancel, _)| self.hear_cancel(cancel)),
-            _ => messages(frame).into_iter().for_each(|(message, _)| self.hear_mail(message)),
+            _ => messages(frame).into_iter().for_each(|(message, body)| self.hear_mail(message, body)),
         }
     }
 
@@ -169,7 +177,7 @@ impl Desk {
         }
     }
 
-    fn hear_mail(&self, message: ToScheduler) {
+    fn hear_mail(&self, message: ToScheduler, body: Bytes) {
         match message {
             ToScheduler::Accept { worker, model, batch } => self.tell(&model, Event::Accepted { worker, batch }),
             ToScheduler::Refuse { worker, model, batch, reason } => {
@@ -178,6 +186,7 @@ impl Desk {
             }
             ToScheduler::Freed { worker, model, batch, items } => self.tell(&model, Event::Freed { worker, batch, items }),
             ToScheduler::Done { worker, model, batch, items } => self.tell(&model, Event::Done { worker, batch, items }),
+            ToScheduler::Returned(returned) => self.give_back(returned, body),
             ToScheduler::Look(asked) => self.looks.answer(asked),
         }
     }

@@ -1,15 +1,17 @@
 //! core: what travels between the roles: frames of messages, each a MessagePack head and a raw payload.
 
 mod envelope;
+mod fault;
 mod frame;
 mod messages;
 mod usage;
 
 pub use envelope::{Claim, Encoding, Envelope, JobRef};
+pub use fault::Fault;
 pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
 pub use messages::{
     AskLook, BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, Looked, ModelCredit, Passed, RefuseReason,
-    Reply, ReplyHead, Running, ToIngress, ToScheduler, ToWorker, Usage, Wait,
+    Reply, ReplyHead, Returned, ReturnedItem, Running, ToIngress, ToScheduler, ToWorker, Usage, Wait,
 };
 pub use usage::Call;
 #[cfg(test)]

@@ -32,7 +32,7 @@ use shared::config::{self, Target};
 use shared::domain::Operation;
 use shared::error::Failure;
 use shared::tls::TlsError;
-use shared::wire::Usage;
+use shared::wire::{Fault, Usage};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +123,7 @@ pub struct BackendError {
     /// For the caller. A rejection carries the backend's own words, which may repeat an input: show it only to the
     /// callers of this very call.
     pub failure: Failure,
+    pub fault: Fault,
     pub blame: Blame,
     /// For the log: status, kind of error. Never bodies.
     pub detail: String,
@@ -135,6 +136,12 @@ pub enum Blame {
     MaybeItem,
     /// The backend's, whatever it was asked.
     Backend,
+}
+
+impl Blame {
+    const fn of(fault: Fault) -> Self {
+        if fault.may_be_the_requests() { Self::MaybeItem } else { Self::Backend }
+    }
 }
 
 impl Backend {
@@ -230,6 +237,7 @@ impl BackendError {
     /// The inputs of a request could not be told apart: its body is not what the ingress checked.
     pub(crate) fn inputs_unreadable() -> Self {
         let failure = Failure::new(shared::error::Code::Internal, "The request was damaged on its way to the worker; send it again.");
-        Self { failure, blame: Blame::MaybeItem, detail: "the inputs of a large request cannot be told apart".into() }
+        let detail = "the inputs of a large request cannot be told apart".into();
+        Self { failure, fault: Fault::Rejected, blame: Blame::MaybeItem, detail }
     }
 }

@@ -20,7 +20,7 @@ use shared::clock::Time;
 use shared::domain::{ExecId, RequestId};
 use shared::error::{Code, Failure};
 use shared::quota::Standing;
-use shared::wire::{Envelope, ItemDone, ItemEnd, Usage};
+use shared::wire::{Envelope, Fault, ItemDone, ItemEnd, Usage};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) envelope: Arc<Envelope>,
     pub(crate) body: Bytes,
     pub(crate) queue_ms: u32,
+    /// It was returned before.
+    pub(crate) again: bool,
     /// How the caller's limits stood, for the head of the answer.
     pub(crate) standing: Option<Box<Standing>>,
     pub(crate) deadline: Time,
@@ -67,18 +69,27 @@ impl Job {
 pub(crate) struct Ended {
     pub(crate) end: ItemEnd,
     pub(crate) usage: Usage,
+    /// What went wrong at the backend, if that is why.
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Ended {
-    const CANCELLED: Self = Self { end: ItemEnd::Cancelled, usage: Usage { input: 0, output: 0 } };
-    const FAILED: Self = Self { end: ItemEnd::Failed, usage: Usage { input: 0, output: 0 } };
+    pub(crate) const CANCELLED: Self = Self::cancelled(Usage { input: 0, output: 0 });
 
     const fn answered(usage: Usage) -> Self {
-        Self { end: ItemEnd::Answered, usage }
+        Self { end: ItemEnd::Answered, usage, fault: None }
+    }
+
+    const fn cancelled(usage: Usage) -> Self {
+        Self { end: ItemEnd::Cancelled, usage, fault: None }
+    }
+
+    const fn failed(fault: Option<Fault>, usage: Usage) -> Self {
+        Self { end: ItemEnd::Failed, usage, fault }
     }
 
     pub(crate) const fn of(self, job: &Job) -> ItemDone {
-        ItemDone { id: job.id, end: self.end, usage: self.usage }
+        ItemDone { id: job.id, end: self.end, usage: self.usage, fault: self.fault }
     }
 }
 

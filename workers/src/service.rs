@@ -2,6 +2,7 @@
 
 mod executions;
 mod intake;
+mod returns;
 
 pub(crate) use executions::Executions;
 

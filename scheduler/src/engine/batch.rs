@@ -1,9 +1,10 @@
 //! core: a batch on its way: who is in it, which slot it takes, and what its end says of the call.
 
 use super::item::{Entry, Item};
+use super::retry::Retry;
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
-use shared::wire::{BackendCredit, ItemEnd};
+use shared::wire::{BackendCredit, Fault, ItemDone, ItemEnd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ pub(super) struct Member {
     pub(super) tokens: u64,
     /// What the tenant was charged.
     pub(super) cost: u64,
+    /// Of an interactive one nobody else knows it while it runs.
+    pub(super) retry: Option<Box<Retry>>,
 }
 
 impl Member {
     pub(super) fn of(entry: &Entry) -> Self {
         let Item { id, tokens_in, tokens_out, .. } = entry.item;
         let cost = Item::cost(tokens_in, tokens_out);
-        Self { id, lane: entry.lane, tenant: Arc::clone(&entry.item.tenant), tokens: u64::from(entry.item.tokens()), cost }
+        let (tenant, tokens) = (Arc::clone(&entry.item.tenant), u64::from(entry.item.tokens()));
+        Self { id, lane: entry.lane, tenant, tokens, cost, retry: entry.retry.clone() }
     }
 }
 
@@ -65,9 +69,9 @@ impl Batch {
         Self { slot, sent, accepted: None, members, size, has_answers: false, has_failures: false }
     }
 
-    pub(super) fn note(&mut self, end: ItemEnd) {
-        self.has_answers |= end == ItemEnd::Answered;
-        self.has_failures |= end == ItemEnd::Failed;
+    pub(super) fn note(&mut self, end: End) {
+        self.has_answers |= end.end == ItemEnd::Answered;
+        self.has_failures |= end.end == ItemEnd::Failed && end.fault.is_none_or(may_be_the_size);
     }
 
     pub(super) fn ended(&self, now: Time) -> Ended {
@@ -81,6 +85,32 @@ impl Batch {
 
     pub(super) fn tokens(&self) -> u64 {
         self.members.iter().map(|m| m.tokens).sum()
+    }
+}
+
+/// Whether a smaller call may have had an answer.
+const fn may_be_the_size(fault: Fault) -> bool {
+    !matches!(fault, Fault::Connect | Fault::RateLimited | Fault::Denied)
+}
+
+/// How one item of a batch ended there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) id: RequestId,
+    pub(super) end: ItemEnd,
+    pub(super) fault: Option<Fault>,
+}
+
+impl End {
+    /// Nobody said how.
+    pub(super) const fn untold(id: RequestId) -> Self {
+        Self { id, end: ItemEnd::Cancelled, fault: None }
+    }
+}
+
+impl From<&ItemDone> for End {
+    fn from(done: &ItemDone) -> Self {
+        Self { id: done.id, end: done.end, fault: done.fault }
     }
 }
 

@@ -5,7 +5,7 @@
 //! Until then its frame is not acked, and if the worker goes, the item returns to its place.
 
 use super::batch::{Ended, Member};
-use super::event::Action;
+use super::event::{Action, Cause};
 use super::frames::FrameKey;
 use super::item::{Entry, Item, State};
 use super::lanes::aged_after;
@@ -16,6 +16,7 @@ use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::error::Code;
 use shared::wire::{BackendCredit, ItemDone, Running};
+use std::collections::BTreeSet;
 
 /// Workers that a deferred item may have killed before it fails. After the first it runs alone, so that the next two are evidence.
 const CRASHES_MAX: u8 = 3;
@@ -77,9 +78,9 @@ impl Engine {
         let (state, is_poison) = (entry.state, entry.crashes >= CRASHES_MAX);
         self.queue.refund(member.lane, &member.tenant, member.cost);
         match state {
-            State::Running if is_poison => self.fail(member.id, Code::Poison, actions),
+            State::Running if is_poison => self.fail(member.id, Cause::Here(Code::Poison), actions),
             State::Running => self.queue_again(member.id, actions),
-            State::Reserving | State::Waiting | State::Dispatched(_) | State::Failing => {}
+            State::Reserving | State::Waiting | State::Resting(_) | State::Dispatched(_) | State::Failing => {}
         }
     }
 
@@ -125,13 +126,13 @@ impl Engine {
 
     /// An item's share of the credit is free, and with the last of a call what the call says is learnt. False: it was before.
     fn finish(&mut self, now: Time, worker: &NodeId, batch: BatchId, done: &ItemDone) -> bool {
-        let Some((member, ended)) = self.fleet.finish(worker, batch, (done.id, done.end), now) else { return false };
+        let Some((member, ended)) = self.fleet.finish(worker, batch, done.into(), now) else { return false };
         ended.into_iter().for_each(|call| self.learn(now, &call));
         self.queue.settle(member.lane, &member.tenant, member.cost, Item::cost(done.usage.input, done.usage.output));
         true
     }
 
-    fn learn(&mut self, now: Time, call: &Ended) {
+    pub(super) fn learn(&mut self, now: Time, call: &Ended) {
         self.linger.finished(now, call.took);
         if self.config.kind == ModelKind::Array {
             self.limits.learn(call);
@@ -218,10 +219,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn fail(&mut self, id: RequestId, code: Code, actions: &mut Vec<Action>) {
+    pub(super) fn fail(&mut self, id: RequestId, cause: Cause, actions: &mut Vec<Action>) {
         let Some(entry) = self.items.get(&id) else { return };
         let (ingress, is_deferred) = (entry.item.ingress.clone(), entry.frame.lane.is_deferred());
-        actions.push(Action::Fail { id, ingress, code });
+        actions.push(Action::Fail { id, ingress, cause });
         if is_deferred {
             self.set_aside(id, State::Failing);
         } else {
@@ -232,7 +233,7 @@ impl Engine {
     /// Somebody else sees to the item and its deadline now; it stays in custody.
     fn set_aside(&mut self, id: RequestId, state: State) {
         let Some(entry) = self.items.get_mut(&id) else { return };
-        unqueue(&mut self.queue, &mut self.turnstiles, entry);
+        unqueue(&mut self.queue, &mut self.turnstiles, &mut self.resting, entry);
         self.deadlines.remove(&(entry.item.deadline, id));
         entry.state = state;
     }
@@ -255,7 +256,7 @@ impl Engine {
         self.deadlines.remove(&(entry.item.deadline, id));
         let held = &mut self.held[entry.frame.lane.index()];
         (held.items, held.bytes) = (held.items - 1, held.bytes - entry.item.bytes);
-        unqueue(&mut self.queue, &mut self.turnstiles, &entry);
+        unqueue(&mut self.queue, &mut self.turnstiles, &mut self.resting, &entry);
         actions.push(Action::Release(id));
         Some(entry)
     }
@@ -269,9 +270,10 @@ impl Engine {
 }
 
 /// Takes an item from where it waits, if it does.
-fn unqueue(queue: &mut FairQueue, turnstiles: &mut Turnstiles, entry: &Entry) {
+fn unqueue(queue: &mut FairQueue, turnstiles: &mut Turnstiles, resting: &mut BTreeSet<(Time, RequestId)>, entry: &Entry) {
     match entry.state {
         State::Waiting => queue.remove(entry),
+        State::Resting(until) => drop(resting.remove(&(until, entry.item.id))),
         State::Reserving if entry.item.lane.is_deferred() => turnstiles.left(&entry.item.account(), entry.order),
         State::Reserving | State::Dispatched(_) | State::Running | State::Failing => {}
     }

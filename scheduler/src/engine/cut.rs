@@ -70,6 +70,7 @@ mod tests {
             longest,
             bytes: 1,
             is_alone: false,
+            is_retry: false,
         };
         lengths.iter().copied().map(shape).collect()
     }

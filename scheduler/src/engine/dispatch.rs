@@ -27,16 +27,23 @@ impl Engine {
         self.count_company(now);
         let mut room = LaneSet::ALL;
         while let Some((lane, first)) = self.next_awaited(now, room, actions) {
-            let Some(slot) = self.fleet.free_slot(now, first.tokens) else {
+            let tried = if first.is_retry { self.items[&first.id].tried() } else { &[] };
+            let Some(slot) = self.fleet.free_slot(now, first.tokens, tried) else {
                 room = room.above(lane); // Nobody less urgent goes past what finds no room.
                 continue;
             };
+            if first.is_retry && self.must_rest(now, first.id, &slot.backend) {
+                continue;
+            }
             let bounds = self.bounds(&slot);
             if let Some(until) = self.hold_for_company(now, &slot, &bounds) {
                 self.linger_until = Some(until);
                 return;
             }
             let call = self.gather(lane, &first, bounds, self.limits.overhead(&slot.backend));
+            if !first.is_retry {
+                self.budget.called(now);
+            }
             self.send(now, slot, call, actions);
         }
     }
@@ -115,7 +122,8 @@ impl Engine {
             call.offer(first);
             return call;
         }
-        let mut order = iter::once(first).chain(self.queue.in_order(lane, first, self.lead())).take(self.look_ahead());
+        let others = self.queue.in_order(lane, first, self.lead()).filter(|other| other.is_retry == first.is_retry);
+        let mut order = iter::once(first).chain(others).take(self.look_ahead());
         if self.config.padded {
             let window: Vec<&Shape> = order.by_ref().take(cut::ITEMS_MAX).collect();
             cut::with_first(&window, &bounds, overhead).into_iter().for_each(|n| call.offer(window[n]));

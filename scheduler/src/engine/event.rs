@@ -2,10 +2,11 @@
 
 use super::frames::FrameKey;
 use super::item::Item;
+use shared::clock::Time;
 use shared::domain::{BatchId, NodeId, RequestId};
-use shared::error::Code;
+use shared::error::{Code, Failure};
 use shared::quota::Refusal;
-use shared::wire::{BackendCredit, ItemDone, Running};
+use shared::wire::{BackendCredit, Fault, ItemDone, Running};
 use std::time::Duration;
 
 /// What the engine is told.
@@ -42,6 +43,8 @@ pub enum Event {
         batch: BatchId,
         items: Vec<ItemDone>,
     },
+    /// A call failed for a cause that another try may cure.
+    Returned(Box<Returned>),
     Heartbeat {
         worker: NodeId,
         backends: Vec<BackendCredit>,
@@ -54,6 +57,33 @@ pub enum Event {
     IngressSeen(NodeId),
     /// Nobody waits for these any more.
     Cancelled(Vec<RequestId>),
+}
+
+/// What shared a call that failed.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    pub worker: NodeId,
+    pub batch: BatchId,
+    pub fault: Fault,
+    /// What is said of a request that is not tried again.
+    pub failure: Box<Failure>,
+    pub items: Vec<GivenBack>,
+}
+
+#[derive(Clone, Debug)]
+pub struct GivenBack {
+    pub id: RequestId,
+    /// An interactive request, which is not in custody.
+    pub item: Option<Item>,
+    pub published: Time,
+}
+
+/// Why a request ends here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Here(Code),
+    /// The last of its calls failed so.
+    Backend(Box<Failure>),
 }
 
 /// What the engine wants done.
@@ -75,7 +105,7 @@ pub enum Action {
     Fail {
         id: RequestId,
         ingress: NodeId,
-        code: Code,
+        cause: Cause,
     },
     /// Give an interactive request back to its ingress, which may try again.
     Refuse {

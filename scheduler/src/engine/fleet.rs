@@ -3,11 +3,11 @@
 //! A backend's slots are counted here over all its workers (the owner is the only one who dispatches for the model), so
 //! choosing the least loaded is exact and needs no sampling: power-of-two choices answers stale loads, ours are not.
 
-use super::batch::{Batch, Ended, Member, Slot, SlotKey};
+use super::batch::{Batch, End, Ended, Member, Slot, SlotKey};
 use foldhash::{HashMap, HashSet};
 use shared::clock::Time;
 use shared::domain::{BatchId, NodeId, RequestId};
-use shared::wire::{BackendCredit, ItemEnd, Running};
+use shared::wire::{BackendCredit, Running};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -94,8 +94,9 @@ impl Fleet {
         credits.map(|(worker, credit)| credit.concurrency.saturating_sub(self.load(worker, credit).calls)).sum()
     }
 
-    /// The freest backend with room for so many tokens, at its least loaded worker. An idle one has room for any.
-    pub(super) fn free_slot(&self, now: Time, tokens: u32) -> Option<Slot> {
+    /// The freest backend with room for so many tokens, at its least loaded worker; those in `tried` come last. An idle one has
+    /// room for any.
+    pub(super) fn free_slot(&self, now: Time, tokens: u32, tried: &[Box<str>]) -> Option<Slot> {
         let free = self.candidates(now).filter_map(|(worker, credit)| {
             let load = self.load(worker, credit);
             let fits = load.calls == 0 || load.tokens + u64::from(tokens) <= u64::from(credit.tokens);
@@ -104,9 +105,19 @@ impl Fleet {
         let best = free.min_by_key(|(worker, credit, load)| {
             let used = u64::from(load.calls) * 1_000 / u64::from(credit.concurrency.max(1));
             let worker = &self.workers[*worker];
-            (used, worker.tokens, worker.served)
+            (tried.contains(&credit.name), used, worker.tokens, worker.served)
         });
         best.map(|(worker, credit, _)| Slot { worker: worker.clone(), backend: credit.name.clone(), key: SlotKey::of(worker, credit) })
+    }
+
+    /// Whether there is a backend that may be called beside those.
+    pub(super) fn has_other(&self, now: Time, tried: &[Box<str>]) -> bool {
+        self.candidates(now).any(|(_, credit)| credit.concurrency > 0 && !tried.contains(&credit.name))
+    }
+
+    /// Where a batch is.
+    pub(super) fn backend_of(&self, batch: BatchId) -> Option<Box<str>> {
+        self.batches.get(&batch).map(|batch| batch.slot.backend.clone())
     }
 
     /// How much of what the live workers take is taken.
@@ -223,19 +234,19 @@ impl Fleet {
         &mut self,
         worker: &NodeId,
         id: BatchId,
-        (request, end): (RequestId, ItemEnd),
+        end: End,
         now: Time,
     ) -> Option<(Member, Option<Ended>)> {
         let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
-        let at = batch.members.iter().position(|m| m.id == request)?;
+        let at = batch.members.iter().position(|m| m.id == end.id)?;
         let member = batch.members.swap_remove(at);
         self.outstanding -= 1;
         batch.note(end);
         let ended = batch.members.is_empty().then(|| batch.ended(now));
         let key = batch.slot.key.clone();
         self.lighten(&key, worker, member.tokens);
-        self.no_longer_running(request, id);
-        self.listed.remove(&request);
+        self.no_longer_running(end.id, id);
+        self.listed.remove(&end.id);
         if ended.is_some() {
             self.vacate(id);
             self.freed = now;
@@ -247,7 +258,7 @@ impl Fleet {
     pub(super) fn forget(&mut self, request: RequestId, now: Time) {
         let Some(id) = self.running.get(&request).copied() else { return };
         if let Some(worker) = self.batches.get(&id).map(|b| b.slot.worker.clone()) {
-            self.finish(&worker, id, (request, ItemEnd::Cancelled), now);
+            self.finish(&worker, id, End::untold(request), now);
         }
     }
 
@@ -273,7 +284,7 @@ impl Fleet {
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
         self.unlisted(now, id, &listed)
             .into_iter()
-            .filter_map(|(batch, request)| self.finish(id, batch, (request, ItemEnd::Cancelled), now))
+            .filter_map(|(batch, request)| self.finish(id, batch, End::untold(request), now))
             .map(|(m, _)| m)
             .collect()
     }

@@ -15,6 +15,11 @@ pub struct FrameKey {
     pub sequence: u64,
 }
 
+impl FrameKey {
+    /// Of an interactive item that came back from a worker: its frame was acked when the worker took it.
+    pub const NONE: Self = Self { lane: Lane::Interactive, epoch: 0, sequence: 0 };
+}
+
 /// Frames acked lately, remembered in case the ack was lost: more than an ack wait's worth at full speed.
 const ACKED_MAX: usize = 65_536;
 

@@ -1,6 +1,6 @@
 //! core: how items come in: frames as the lane hands them out, once or again, and the quota's word on each item.
 
-use super::event::Action;
+use super::event::{Action, Cause};
 use super::frames::FrameKey;
 use super::item::{Entry, Item, State};
 use super::turnstile::{Account, Refused};
@@ -64,11 +64,9 @@ impl Engine {
             self.interactive_at = Some(now);
         }
         self.deadlines.insert((item.deadline, id));
-        let held = &mut self.held[frame.lane.index()];
-        (held.items, held.bytes) = (held.items + 1, held.bytes + item.bytes);
         self.arrivals += 1;
         let account = item.lane.is_deferred().then(|| item.account());
-        self.items.insert(id, Entry::new(item, frame, now, self.arrivals));
+        self.hold(Entry::new(item, frame, now, self.arrivals));
         match account {
             Some(account) => {
                 self.turnstiles.arrive(&account, self.arrivals, id);
@@ -76,6 +74,13 @@ impl Engine {
             }
             None => actions.push(Action::Reserve(id)),
         }
+    }
+
+    /// Takes an item into custody.
+    pub(super) fn hold(&mut self, entry: Entry) {
+        let held = &mut self.held[entry.frame.lane.index()];
+        (held.items, held.bytes) = (held.items + 1, held.bytes + entry.item.bytes);
+        self.items.insert(entry.item.id, entry);
     }
 
     /// Asks the quota about as many of an account as may be.
@@ -111,7 +116,7 @@ impl Engine {
             return self.drop_item(id, actions);
         }
         if refusal.retry_after_ms.is_none() && !refusal.is_exhausted() {
-            return self.fail(id, Code::OverLimit, actions);
+            return self.fail(id, Cause::Here(Code::OverLimit), actions);
         }
         let wait = refusal.retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
         let refused = Refused { wait, opens_with_an_end: refusal.reason == Reason::Concurrency };

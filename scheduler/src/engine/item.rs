@@ -1,6 +1,7 @@
 //! core: what the engine knows of one request.
 
 use super::frames::FrameKey;
+use super::retry::Retry;
 use super::turnstile::Account;
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, NodeId, RequestId};
@@ -45,7 +46,7 @@ impl Item {
     fn shape(&self) -> Shape {
         let cost = Self::cost(self.tokens_in, self.tokens_out);
         let (inputs, tokens, longest) = (self.items.max(1), self.tokens(), self.longest.max(1));
-        Shape { id: self.id, compat: self.compat, cost, inputs, tokens, longest, bytes: self.bytes, is_alone: false }
+        Shape { id: self.id, compat: self.compat, cost, inputs, tokens, longest, bytes: self.bytes, is_alone: false, is_retry: false }
     }
 
     /// Service in the currency of fair share: an output token costs about two of input (VTC, OSDI'24).
@@ -69,6 +70,8 @@ pub(super) struct Shape {
     pub(super) bytes: usize,
     /// It shares a call with nobody.
     pub(super) is_alone: bool,
+    /// A call of it has failed. It goes with its like alone: there are backends that it keeps away from, and it may be why.
+    pub(super) is_retry: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub(super) enum State {
     /// The quota has been asked for, or, if deferred, will be.
     Reserving,
     Waiting,
+    /// A call of it has failed, and it is queued again then.
+    Resting(Time),
     /// Sent to a worker that has not yet accepted.
     Dispatched(BatchId),
     /// A worker has it; deferred items only.
@@ -104,16 +109,24 @@ pub(super) struct Entry {
     pub(super) arrived: Time,
     /// Rank among items of equal deadline; kept when an item is taken back, so that it returns to its place.
     pub(super) order: u64,
+    /// What is known of its calls, if one has failed.
+    pub(super) retry: Option<Box<Retry>>,
 }
 
 impl Entry {
     pub(super) const fn new(item: Item, frame: FrameKey, now: Time, order: u64) -> Self {
         let lane = item.lane;
-        Self { item, frame, lane, state: State::Reserving, crashes: 0, arrived: now, order }
+        Self { item, frame, lane, state: State::Reserving, crashes: 0, arrived: now, order, retry: None }
     }
 
-    /// What the forming of batches asks of it. One that may have killed a worker takes no others along.
+    /// What the forming of batches asks of it. One that may have killed a worker, or spoilt a call, takes no others along.
     pub(super) fn shape(&self) -> Shape {
-        Shape { is_alone: self.crashes > 0, ..self.item.shape() }
+        let is_alone = self.crashes > 0 || self.retry.as_ref().is_some_and(|retry| retry.is_alone());
+        Shape { is_alone, is_retry: self.retry.is_some(), ..self.item.shape() }
+    }
+
+    /// Backends at which its calls have failed.
+    pub(super) fn tried(&self) -> &[Box<str>] {
+        self.retry.as_ref().map_or(&[], |retry| retry.tried())
     }
 }

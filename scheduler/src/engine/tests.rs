@@ -5,6 +5,7 @@ mod lanes;
 mod padding;
 mod placing;
 mod recovery;
+mod returned;
 
 use super::*;
 use shared::domain::BatchId;
@@ -61,7 +62,7 @@ fn beat(worker: &str, concurrency: u32, running: &[u64]) -> Event {
 
 fn done(worker: &str, batch: BatchId, ids: &[u64]) -> Event {
     let usage = Usage { input: 10, output: 0 };
-    let items = ids.iter().map(|n| ItemDone { id: id(*n), end: ItemEnd::Answered, usage }).collect();
+    let items = ids.iter().map(|n| ItemDone { id: id(*n), end: ItemEnd::Answered, usage, fault: None }).collect();
     Event::Done { worker: node(worker), batch, items }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use shared::broker::Delivery;
 use shared::clock::Time;
 use shared::domain::Lane;
-use shared::wire::{Envelope, decode};
+use shared::wire::{Envelope, Part, decode};
 use std::time::Duration;
 
 /// The bytes of a request in custody, as they came from the lane.
@@ -17,6 +17,8 @@ pub(super) struct Waiting {
     pub(super) frame: FrameKey,
     pub(super) published: Time,
     pub(super) deadline: Time,
+    /// A call of it has failed.
+    pub(super) again: bool,
 }
 
 impl Owner {
@@ -37,7 +39,7 @@ impl Owner {
         let published = now.saturating_sub(delivery.age);
         let mut items = Vec::with_capacity(parts.len());
         for part in parts {
-            let envelope: Envelope = match part.decode() {
+            let envelope = match part.decode::<Envelope>() {
                 Ok(envelope) => envelope,
                 Err(error) => {
                     tracing::error!(%error, model = %self.model.name, "a request in the queue cannot be read and is dropped");
@@ -45,13 +47,18 @@ impl Owner {
                 }
             };
             let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
-            let bytes = part.frame_bytes();
-            let waiting = Waiting { envelope: part.head, body: part.body, frame, published, deadline };
-            self.waiting.entry(envelope.id).or_insert(waiting);
-            let weight = self.office.treasury.weight(&envelope.tenant);
-            items.push(item(envelope, weight, lane, bytes, deadline));
+            let waiting = |part: Part| Waiting { envelope: part.head, body: part.body, frame, published, deadline, again: false };
+            items.push(self.take_request(envelope, part, waiting));
         }
         Some(Event::Delivered { frame, items })
+    }
+
+    /// Keeps what is to be dispatched of a request, unless it is here, and measures it.
+    pub(super) fn take_request(&mut self, envelope: Envelope, part: Part, waiting: impl FnOnce(Part) -> Waiting) -> Item {
+        let bytes = part.frame_bytes();
+        let waiting = self.waiting.entry(envelope.id).or_insert_with(|| waiting(part));
+        let weight = self.office.treasury.weight(&envelope.tenant);
+        item(envelope, weight, waiting.frame.lane, bytes, waiting.deadline)
     }
 
     fn note_delivered(&mut self, epoch: u64, sequence: u64) {

@@ -1,9 +1,10 @@
 //! core: what one engine may never do, checked at every step.
 
-use crate::books::{Batch, Books, State};
+use crate::books::{Batch, Books, Custody, State};
 use crate::gap::Gap;
 use crate::owner::tenant;
 use crate::plan::Plan;
+use crate::tries::Tries;
 use scheduler::engine::{Action, Engine, Event, FrameKey, HEARTBEAT_STALE, INGRESS_SILENT, Item};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
@@ -69,11 +70,12 @@ pub(crate) struct Audit {
     rules: Rules,
     books: Books,
     gap: Option<Gap>,
+    tries: Tries,
 }
 
 impl Audit {
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default() }
+        Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default(), tries: Tries::default() }
     }
 
     /// What was delivered in a frame, and in no other since.
@@ -83,6 +85,10 @@ impl Audit {
 
     pub(crate) fn hear(&mut self, now: Time, events: &[Event]) {
         self.books.hear(now, events);
+        for call in std::mem::take(&mut self.books.failed) {
+            let of = |id: &RequestId| (*id, self.books.known[id].0.lane);
+            self.tries.failed(call.fault, call.ids.iter().map(of).collect());
+        }
         let given_back = std::mem::take(&mut self.books.given_back);
         if let Some(gap) = &mut self.gap {
             given_back.iter().for_each(|item| gap.refund(item));
@@ -110,10 +116,12 @@ impl Audit {
                 Action::Release(id) => {
                     assert!(self.books.known.contains_key(id), "{action:?} of a stranger");
                     self.books.released(*id);
+                    self.admit(now, engine); // It may have been taken and given back in one step.
                 }
             }
         }
         self.admit(now, engine);
+        self.tries.decided(now, |id| engine.holds(id));
         assert_eq!(load(engine), (self.books.custody.len(), self.books.bytes), "the engine's load and what it took and released");
     }
 
@@ -137,6 +145,7 @@ impl Audit {
         assert_eq!(items.len(), ids.len(), "an item is twice in {id:?}");
         self.check_limits(&items);
         let slot = self.check_credit(now, worker, backend, &items);
+        self.tries.dispatched(now, items.values());
         if let Some(gap) = &mut self.gap {
             items.values().for_each(|item| gap.charge(item));
             gap.batched(items.values());
@@ -207,7 +216,8 @@ impl Audit {
             return;
         }
         let may_go = |lane: Lane| lane == Lane::Interactive || !self.has_ceilings(now);
-        let waiting = self.books.custody.values().filter(|held| held.state == State::Waiting && may_go(held.item.lane));
+        let waits = |held: &&Custody| held.state == State::Waiting && !held.is_retry && may_go(held.item.lane);
+        let waiting = self.books.custody.values().filter(waits);
         let Some(lane) = waiting.clone().map(|held| held.item.lane).min() else { return };
         let since: Vec<Time> = waiting.filter(|held| held.item.lane == lane).map(|held| held.since).collect();
         let waits = |arrival: Option<&Time>| {

@@ -1,10 +1,10 @@
 //! core: what one engine was told and has taken, by the wire's rules alone, so that the books fail where the engine's own
 //! would agree with themselves.
 
-use scheduler::engine::{ACCEPT_WAIT, Event, FrameKey, HEARTBEAT_GONE, HEARTBEAT_STALE, Item};
+use scheduler::engine::{ACCEPT_WAIT, Event, FrameKey, HEARTBEAT_GONE, HEARTBEAT_STALE, Item, Returned};
 use shared::clock::Time;
 use shared::domain::{BatchId, NodeId, RequestId};
-use shared::wire::{BackendCredit, ItemDone, Running};
+use shared::wire::{BackendCredit, Fault, ItemDone, Running};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(crate) struct Custody {
     pub(crate) frame: FrameKey,
     pub(crate) state: State,
     pub(crate) since: Time,
+    /// A call of it has failed: it may rest before the next.
+    pub(crate) is_retry: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,14 @@ pub(crate) struct Books {
     has_late: bool,
     /// Of batches that were refused or taken back, and not yet told.
     pub(crate) given_back: Vec<Item>,
+    /// Calls that failed and that this owner waited for, and not yet told.
+    pub(crate) failed: Vec<FailedCall>,
+}
+
+/// What shared a call that failed.
+pub(crate) struct FailedCall {
+    pub(crate) fault: Fault,
+    pub(crate) ids: Vec<RequestId>,
 }
 
 impl Books {
@@ -118,6 +128,7 @@ impl Books {
             Event::Refused { worker, batch } => self.refused(worker, *batch),
             Event::Freed { worker, batch, items } => self.freed(now, worker, *batch, items),
             Event::Done { worker, batch, items } => self.done(now, worker, *batch, items),
+            Event::Returned(returned) => self.returned(now, returned),
             Event::Heartbeat { worker, backends, running } => self.heartbeat(now, worker, backends, running),
             Event::WorkerLeft(worker) => self.drop_worker(now, worker),
             Event::IngressSeen(ingress) => {
@@ -163,12 +174,12 @@ impl Books {
                 held.state = State::Out(id); // It had been taken back: the worker has it, after all.
             }
         }
-        self.leave(now, worker, id, items);
+        self.leave(now, worker, id, items.iter().map(|done| done.id));
     }
 
     fn done(&mut self, now: Time, worker: &NodeId, id: BatchId, items: &[ItemDone]) {
         items.iter().for_each(|done| drop(self.recording.remove(&done.id)));
-        self.leave(now, worker, id, items);
+        self.leave(now, worker, id, items.iter().map(|done| done.id));
     }
 
     /// What waits to be on record and never will be.
@@ -178,13 +189,31 @@ impl Books {
         self.has_moved |= self.recording.len() < before;
     }
 
-    fn leave(&mut self, now: Time, worker: &NodeId, id: BatchId, items: &[ItemDone]) {
+    fn leave(&mut self, now: Time, worker: &NodeId, id: BatchId, items: impl Iterator<Item = RequestId>) {
         self.accepted(worker, id);
         if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
-            items.iter().for_each(|done| drop(batch.items.remove(&done.id)));
+            items.for_each(|id| drop(batch.items.remove(&id)));
             self.has_moved = true;
         }
         self.drop_ended(now);
+    }
+
+    /// What was in the batch comes back; what is interactive is not here any more.
+    fn returned(&mut self, now: Time, returned: &Returned) {
+        let batch = self.batches.get(&returned.batch).filter(|batch| batch.worker == returned.worker);
+        let was_out = |id: &RequestId| batch.is_some_and(|batch| batch.items.contains_key(id));
+        let ids: Vec<RequestId> = returned.items.iter().map(|back| back.id).filter(was_out).collect();
+        for back in returned.items.iter().filter(|back| ids.contains(&back.id)) {
+            if let Some(held) = self.custody.get_mut(&back.id) {
+                held.is_retry = true;
+            }
+            if let Some(item) = &back.item {
+                self.arriving.insert(back.id);
+                self.known.insert(back.id, (item.clone(), FrameKey::NONE));
+            }
+        }
+        self.leave(now, &returned.worker, returned.batch, ids.iter().copied());
+        self.failed.push(FailedCall { fault: returned.fault, ids });
     }
 
     fn drop_ended(&mut self, now: Time) {
@@ -287,7 +316,8 @@ impl Books {
             self.interactive_at = Some(now);
         }
         self.bytes += item.bytes;
-        let held = Custody { item, frame, state: State::Reserving, since: now };
+        let is_retry = frame == FrameKey::NONE;
+        let held = Custody { item, frame, state: if is_retry { State::Waiting } else { State::Reserving }, since: now, is_retry };
         assert!(self.custody.insert(id, held).is_none(), "{id} is admitted twice");
         // Published again because its worker is silent: that execution is given up.
         let silent = |worker: &NodeId| self.workers.get(worker).is_none_or(|w| now.since(w.seen) >= HEARTBEAT_STALE);

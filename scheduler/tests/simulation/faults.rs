@@ -15,6 +15,7 @@ pub(crate) enum Row {
     Refuse,
     Reply,
     Done,
+    Returned,
     Held,
     Cancel,
     Heartbeat,

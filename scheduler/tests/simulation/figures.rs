@@ -17,6 +17,7 @@ pub(crate) const ARRAY: Backend = Backend {
     shared: true,
     fixed: Duration::from_millis(5),
     per_unit: Duration::from_micros(150),
+    down: None,
 };
 
 /// 64 calls at once of a fifth of a second each: 320 requests a second.
@@ -27,6 +28,7 @@ pub(crate) const SEQUENCE: Backend = Backend {
     shared: true,
     fixed: Duration::from_millis(50),
     per_unit: Duration::from_millis(1),
+    down: None,
 };
 
 pub(crate) fn plan(kind: ModelKind, backend: Backend, traffic: Vec<Traffic>) -> Plan {

@@ -15,6 +15,7 @@ mod rng;
 mod schedulers;
 mod shares;
 mod sweep;
+mod tries;
 mod workers;
 mod world;
 

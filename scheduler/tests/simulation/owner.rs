@@ -8,7 +8,7 @@ use crate::plan::{Plan, Quota, Request};
 use crate::schedulers::NEVER;
 use crate::workers::Dispatch;
 use crate::world::{Happening, Outcome, World};
-use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, Item};
 use shared::broker::ACK_WAIT_INTERACTIVE;
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
@@ -39,6 +39,8 @@ pub(crate) struct Owner {
     since: Time,
     /// What the loop keeps of each request in custody.
     bytes: BTreeMap<RequestId, Request>,
+    /// Everything it was ever delivered: what is returned travels by its name here.
+    known: BTreeMap<RequestId, Request>,
     tokens: BTreeSet<FrameKey>,
     weights: Vec<u32>,
     position: (u64, u64),
@@ -98,8 +100,8 @@ impl World {
                     self.send(Row::Ack, Happening::Renew(frame));
                 }
             }
-            Action::Fail { id, code, .. } => {
-                self.verdict(id, if code == Code::Poison { Outcome::Poisoned } else { Outcome::Expired });
+            Action::Fail { id, cause, .. } => {
+                self.verdict(id, outcome(&cause));
                 if self.records[&id].request.lane.is_deferred() {
                     let after = self.rng.micros(100, 3_000);
                     self.post(after, Happening::Mail { scheduler: n, input: Input::Event(Event::Committed(id)) });
@@ -160,6 +162,7 @@ impl Owner {
             revision,
             since: now,
             bytes: BTreeMap::new(),
+            known: BTreeMap::new(),
             tokens: BTreeSet::new(),
             weights: plan.weights.clone(),
             position,
@@ -185,13 +188,25 @@ impl Owner {
 
     fn take_in(&mut self, input: Input) -> Option<Event> {
         match input {
-            Input::Event(event) => Some(event),
+            Input::Event(event) => Some(self.take_event(event)),
             Input::Delivery(delivery) => Some(self.take_delivery(delivery)),
             Input::Position(position) => {
                 self.position = position;
                 None
             }
         }
+    }
+
+    /// What comes back of interactive requests comes with its bytes.
+    fn take_event(&mut self, event: Event) -> Event {
+        if let Event::Returned(returned) = &event {
+            for back in returned.items.iter().filter(|back| back.item.is_some()) {
+                if let Some(request) = self.known.get(&back.id) {
+                    self.bytes.entry(back.id).or_insert_with(|| Rc::clone(request));
+                }
+            }
+        }
+        event
     }
 
     fn take_delivery(&mut self, Delivery { key, requests, .. }: Delivery) -> Event {
@@ -202,6 +217,7 @@ impl Owner {
         self.tokens.insert(key);
         for request in &requests {
             self.bytes.entry(request.id).or_insert_with(|| Rc::clone(request));
+            self.known.insert(request.id, Rc::clone(request));
         }
         Event::Delivered { frame: key, items: requests.iter().map(|request| item(request, self.weights[request.tenant])).collect() }
     }
@@ -221,11 +237,19 @@ impl Owner {
     }
 }
 
+fn outcome(cause: &Cause) -> Outcome {
+    match cause {
+        Cause::Here(Code::Poison) => Outcome::Poisoned,
+        Cause::Here(_) => Outcome::Expired,
+        Cause::Backend(_) => Outcome::Failed,
+    }
+}
+
 pub(crate) fn tenant(n: usize) -> String {
     format!("tenant-{n}")
 }
 
-fn item(request: &Request, weight: u32) -> Item {
+pub(crate) fn item(request: &Request, weight: u32) -> Item {
     Item {
         id: request.id,
         tenant: tenant(request.tenant).into(),

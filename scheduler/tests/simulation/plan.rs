@@ -16,6 +16,11 @@ const REQUESTS_MAX: usize = 300;
 /// Tokens that no backend runs out of.
 const ROOMY: u32 = 1 << 30;
 
+const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+
+/// Worlds of a thousand in which every backend but the first is down for a while.
+const TRYING: u32 = 300;
+
 /// One world in so many has no faults: there the service gap is measured, too.
 const CALM_EVERY: u64 = 8;
 
@@ -51,6 +56,8 @@ pub(crate) struct Backend {
     pub(crate) fixed: Duration,
     /// and for each input (array) or output token (sequence).
     pub(crate) per_unit: Duration,
+    /// Every call that ends from then until then fails.
+    pub(crate) down: Option<(Time, Time)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +144,7 @@ impl Plan {
         let kind = rng.pick(&[ModelKind::Array, ModelKind::Sequence]);
         let is_calm = seed.is_multiple_of(CALM_EVERY);
         let max_items = u32::try_from(rng.pick(&[1, 4, 16, 64])).expect("small");
+        let is_trying = !is_calm && rng.happens(TRYING);
         let weights = (0..rng.between(1, 4)).map(|_| rng.pick(&[1, 1, 2, 5])).collect::<Vec<u32>>();
         Self {
             kind,
@@ -144,7 +152,7 @@ impl Plan {
             max_tokens: rng.pick(&[200, 1_000, 20_000]),
             padded: rng.happens(500),
             objective: rng.millis(5, 200),
-            backends: (0..rng.index(2) + 1).map(|n| backend(rng, kind, ["first", "second"][n])).collect(),
+            backends: (0..rng.index(4) + 1).map(|n| backend(rng, kind, NAMES[n], is_trying && n > 0)).collect(),
             schedulers: rng.index(2) + 1,
             workers: rng.index(4) + 1,
             ingresses: rng.index(3) + 1,
@@ -163,7 +171,12 @@ impl Plan {
     pub(crate) fn has_fair_order(&self) -> bool {
         let rides = |traffic: &Traffic| self.kind == ModelKind::Array && (traffic.compats > 1 || traffic.lanes.len() > 1);
         let is_exact = |traffic: &Traffic| traffic.hasty + traffic.fickle == 0 && !rides(traffic);
-        self.faults.are_none() && self.failing == 0 && self.traffic.iter().all(is_exact)
+        self.faults.are_none() && !self.has_failures() && self.traffic.iter().all(is_exact)
+    }
+
+    /// Backends fail calls.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.failing > 0 || self.backends.iter().any(|backend| backend.down.is_some())
     }
 
     pub(crate) fn is_roomy(&self) -> bool {
@@ -171,16 +184,17 @@ impl Plan {
     }
 }
 
-fn backend(rng: &mut Rng, kind: ModelKind, name: &'static str) -> Backend {
+fn backend(rng: &mut Rng, kind: ModelKind, name: &'static str, down: bool) -> Backend {
     let (concurrency, shared) = (u32::try_from(rng.between(1, 4)).expect("small"), rng.happens(500));
+    let down = down.then(|| (rng.millis(0, 5_000), rng.millis(500, 9_000))).map(|(from, span)| (Time::ZERO + from, Time::ZERO + from + span));
     match kind {
         ModelKind::Array => {
             let (fixed, per_unit) = (rng.micros(1_000, 30_000), rng.micros(50, 1_000));
-            Backend { name, concurrency, tokens: ROOMY, shared, fixed, per_unit }
+            Backend { name, concurrency, tokens: ROOMY, shared, fixed, per_unit, down }
         }
         ModelKind::Sequence => {
             let (tokens, fixed, per_unit) = (rng.pick(&[ROOMY, 300, 1_000]), rng.millis(1, 80), rng.micros(10, 2_000));
-            Backend { name, concurrency: concurrency * 3, tokens, shared, fixed, per_unit }
+            Backend { name, concurrency: concurrency * 3, tokens, shared, fixed, per_unit, down }
         }
     }
 }

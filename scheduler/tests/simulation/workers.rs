@@ -3,13 +3,14 @@
 
 use crate::faults::Row;
 use crate::ingresses::Reply;
-use crate::owner::Input;
+use crate::owner::{Input, item};
 use crate::plan::Request;
 use crate::world::{Happening, Outcome, World};
-use scheduler::engine::Event;
+use scheduler::engine::{Event, GivenBack, Returned};
 use shared::clock::Time;
 use shared::domain::{BatchId, ExecId, ModelKind, NodeId, RequestId};
-use shared::wire::{BackendCredit, ItemDone, ItemEnd, Running, Usage};
+use shared::error::{Code, Failure};
+use shared::wire::{BackendCredit, Fault, ItemDone, ItemEnd, Running, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +21,10 @@ const HELD_EVERY: Duration = Duration::from_secs(1);
 
 /// An ingress silent this long waits for nothing.
 const INGRESS_SILENT: Duration = Duration::from_secs(5);
+
+/// How calls fail.
+const FAULTS: [Fault; 7] =
+    [Fault::Connect, Fault::Broken, Fault::RateLimited, Fault::Unavailable, Fault::ServerError, Fault::Timeout, Fault::Rejected];
 
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
@@ -46,8 +51,8 @@ struct Execution {
     cancelled: bool,
     reports: Vec<Report>,
     parts: u32,
-    /// The call has ended, and how that goes on record.
-    failed: Option<bool>,
+    /// What went wrong with the call that has ended.
+    fault: Option<Fault>,
 }
 
 impl Execution {
@@ -56,7 +61,7 @@ impl Execution {
         match () {
             () if self.cancelled => None,
             () if now >= self.request.deadline => Some(Outcome::Expired),
-            () if self.failed == Some(true) => Some(Outcome::Failed),
+            () if self.fault.is_some() => Some(Outcome::Failed),
             () => Some(Outcome::Answered),
         }
     }
@@ -67,7 +72,12 @@ impl Execution {
             Some(_) => (ItemEnd::Failed, Usage::default()),
             None => (ItemEnd::Cancelled, Usage::default()),
         };
-        ItemDone { id: self.request.id, end, usage }
+        ItemDone { id: self.request.id, end, usage, fault: self.fault }
+    }
+
+    /// Another try may do better, and nobody has had a byte.
+    fn is_returned(&self, now: Time) -> bool {
+        self.outcome(now) == Some(Outcome::Failed) && self.parts == 0 && self.fault.is_some_and(Fault::is_curable)
     }
 }
 
@@ -232,7 +242,7 @@ impl World {
             let worker = &mut self.workers[n];
             let cancelled = worker.tombstones.contains(&request.id);
             let execution =
-                Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0, failed: None };
+                Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0, fault: None };
             worker.running.insert(request.id, execution);
             started.push(Rc::clone(request));
         }
@@ -270,17 +280,50 @@ impl World {
 
     fn end_call(&mut self, n: usize, number: u64) {
         let Some(call) = self.workers[n].calls.remove(&number) else { return };
-        let failed = self.rng.happens(self.plan.failing);
-        for id in call.ids {
-            let execution = self.workers[n].running.get_mut(&id).expect("a call's requests run");
-            execution.failed = Some(failed);
-            if execution.request.lane.is_deferred() {
-                self.free(n, id);
-            } else {
-                self.conclude(n, id);
-            }
+        let fault = self.fault(&call.backend);
+        call.ids.iter().for_each(|id| self.workers[n].running.get_mut(id).expect("a call's requests run").fault = fault);
+        let is_back = |id: &RequestId| self.workers[n].running[id].is_returned(self.now);
+        let (back, over): (Vec<RequestId>, Vec<RequestId>) = call.ids.into_iter().partition(is_back);
+        over.into_iter().for_each(|id| self.end_here(n, id));
+        if let Some(fault) = fault {
+            self.give_back(n, &back, fault);
         }
         self.end_drain(n);
+    }
+
+    fn end_here(&mut self, n: usize, id: RequestId) {
+        if self.workers[n].running[&id].request.lane.is_deferred() {
+            self.free(n, id);
+        } else {
+            self.conclude(n, id);
+        }
+    }
+
+    /// How a call that ends now fails, if it does.
+    fn fault(&mut self, backend: &str) -> Option<Fault> {
+        let is_down = |b: &crate::plan::Backend| b.name == backend && b.down.is_some_and(|(from, to)| from <= self.now && self.now < to);
+        let fails = self.plan.backends.iter().any(is_down) || self.rng.happens(self.plan.failing);
+        fails.then(|| self.rng.pick(&FAULTS))
+    }
+
+    /// To everybody who dispatched them, in one message for each batch.
+    fn give_back(&mut self, n: usize, back: &[RequestId], fault: Fault) {
+        let mut parcels: BTreeMap<(usize, BatchId), Vec<GivenBack>> = BTreeMap::new();
+        for id in back {
+            let execution = self.workers[n].running.remove(id).expect("a call's requests run");
+            let request = &execution.request;
+            let item = (!request.lane.is_deferred()).then(|| item(request, self.plan.weights[request.tenant]));
+            for Report { scheduler, batch } in execution.reports {
+                let published = self.records[id].arrived;
+                parcels.entry((scheduler, batch)).or_default().push(GivenBack { id: *id, item: item.clone(), published });
+            }
+        }
+        let worker = self.workers[n].id.clone();
+        for ((scheduler, batch), items) in parcels {
+            let failure = Box::new(Failure::new(Code::BackendStatus, "as the plan has it"));
+            let returned = Returned { worker: worker.clone(), batch, fault, failure, items };
+            self.send(Row::Returned, Happening::Mail { scheduler, input: Input::Event(Event::Returned(Box::new(returned))) });
+        }
     }
 
     /// The place of a deferred request is free; its outcome takes a while longer to be on record.

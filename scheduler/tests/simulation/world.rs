@@ -283,7 +283,7 @@ impl World {
     fn is_fair_end(&self, request: &Request, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Answered => true,
-            Outcome::Failed => self.plan.failing > 0,
+            Outcome::Failed => self.plan.has_failures(),
             Outcome::Expired => !request.patient,
             Outcome::Refused => self.plan.quota != crate::plan::Quota::AtOnce && !request.lane.is_deferred(),
             Outcome::Poisoned => request.lane.is_deferred() && !self.plan.faults.are_none(),

@@ -148,6 +148,14 @@ impl Job {
         true
     }
 
+    /// An execution begins after one whose worker lived to say that its call failed: that was no attempt of the job's.
+    pub fn begun_again(&mut self, exec: ExecId, now_ms: u64) -> bool {
+        let attempts = self.attempts;
+        let begun = self.begun(exec, now_ms);
+        self.attempts = attempts;
+        begun
+    }
+
     /// The one outcome. False: it had one.
     pub fn ended(&mut self, end: End, now_ms: u64) -> bool {
         if self.state.is_terminal() {

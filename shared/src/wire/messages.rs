@@ -1,5 +1,6 @@
 //! core: the messages between the roles. Which of them may be lost, and what then, is in `docs/ARCHITECTURE.md`.
 
+use super::Fault;
 use crate::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
 use crate::error::Failure;
 use crate::quota::{Look, Refusal, Standing};
@@ -29,6 +30,10 @@ pub enum ToScheduler {
     /// Items of a batch have ended and their share of the credit is free again. Deferred ones have their outcome on record.
     #[serde(rename = "done")]
     Done { worker: NodeId, model: Token, batch: BatchId, items: Vec<ItemDone> },
+    /// A call failed for a cause that another try may cure, and nobody has had a byte of it: its requests are the owner's again.
+    /// The part's body is the concatenation of the items' bodies.
+    #[serde(rename = "returned")]
+    Returned(Returned),
     /// How does a tenant stand within its limits?
     #[serde(rename = "look")]
     Look(AskLook),
@@ -136,9 +141,39 @@ pub struct DispatchItem {
     /// How the caller's limits stand, where there are any: for the headers of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Box<Standing>>,
+    /// It was returned before: that was no attempt of its job's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// The bytes of this item's body inside the part's body.
     pub body_len: u32,
     /// The encoded [`super::Envelope`], as it came from the lane.
+    #[serde(with = "raw")]
+    pub envelope: Bytes,
+}
+
+/// What shared a call that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    pub worker: NodeId,
+    pub model: Token,
+    pub batch: BatchId,
+    pub fault: Fault,
+    /// What the callers are told if it is not tried again.
+    pub failure: Box<Failure>,
+    pub items: Vec<ReturnedItem>,
+}
+
+/// A deferred item, whose bytes its owner still has, comes without envelope and body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReturnedItem {
+    pub id: RequestId,
+    /// What is left of the deadline now.
+    pub remaining_ms: u32,
+    /// Time since the request was published.
+    pub age_ms: u32,
+    /// The bytes of this item's body inside the part's body.
+    pub body_len: u32,
+    /// The encoded [`super::Envelope`].
     #[serde(with = "raw")]
     pub envelope: Bytes,
 }
@@ -161,6 +196,9 @@ pub struct ItemDone {
     pub id: RequestId,
     pub end: ItemEnd,
     pub usage: Usage,
+    /// What went wrong at the backend, if that is how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,7 +333,15 @@ mod tests {
         let node = NodeId::parse("node-1").unwrap();
         let model = Token::of_model("m");
         let batch = BatchId(9);
-        let item = DispatchItem { id, remaining_ms: 5, queue_ms: 1, standing: None, body_len: 2, envelope: Bytes::from_static(b"xx") };
+        let item = DispatchItem {
+            id,
+            remaining_ms: 5,
+            queue_ms: 1,
+            standing: None,
+            again: false,
+            body_len: 2,
+            envelope: Bytes::from_static(b"xx"),
+        };
         round_trips(&ToWorker::Dispatch(Dispatch {
             scheduler: node.clone(),
             model: model.clone(),
@@ -306,9 +352,17 @@ mod tests {
         }));
         round_trips(&ToScheduler::Accept { worker: node.clone(), model: model.clone(), batch });
         round_trips(&ToScheduler::Refuse { worker: node.clone(), model: model.clone(), batch, reason: RefuseReason::Busy });
-        let done = ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: 1, output: 2 } };
+        let done = ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: 1, output: 2 }, fault: None };
         round_trips(&ToScheduler::Freed { worker: node.clone(), model: model.clone(), batch, items: vec![done] });
         round_trips(&ToScheduler::Done { worker: node.clone(), model: model.clone(), batch, items: vec![done] });
+        round_trips(&ToScheduler::Returned(Returned {
+            worker: node.clone(),
+            model: model.clone(),
+            batch,
+            fault: Fault::Timeout,
+            failure: Box::new(Failure::new(Code::BackendTimeout, "x")),
+            items: vec![ReturnedItem { id, remaining_ms: 5, age_ms: 1, body_len: 2, envelope: Bytes::from_static(b"xx") }],
+        }));
         round_trips(&ToIngress::Reply(Reply {
             id,
             exec: Some(exec),

@@ -3,6 +3,7 @@
 use super::http::CallError;
 use super::{BackendError, Blame};
 use shared::error::{Code, Failure};
+use shared::wire::Fault;
 use std::error::Error;
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -10,8 +11,8 @@ use std::time::Duration;
 /// How much of a backend's own message the caller is shown, in characters: the reason stands at the beginning.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-fn error(code: Code, sentence: impl Into<String>, blame: Blame, detail: impl Into<String>) -> BackendError {
-    BackendError { failure: Failure::new(code, sentence), blame, detail: detail.into() }
+fn error(code: Code, sentence: impl Into<String>, fault: Fault, detail: impl Into<String>) -> BackendError {
+    BackendError { failure: Failure::new(code, sentence), fault, blame: Blame::of(fault), detail: detail.into() }
 }
 
 /// No answer at all: connecting failed, or the connection broke before the status line.
@@ -22,66 +23,66 @@ pub(crate) fn call(cause: &CallError) -> BackendError {
 
 fn unreachable(detail: String) -> BackendError {
     let sentence = "The model's backend cannot be reached; try again in a moment.";
-    error(Code::BackendUnreachable, sentence, Blame::Backend, detail)
+    error(Code::BackendUnreachable, sentence, Fault::Connect, detail)
 }
 
 /// The connection broke after the call had been sent. A server that crashes on one input looks just so.
 pub(crate) fn broken(detail: &str) -> BackendError {
     let sentence = "The model's backend closed the connection before it had answered; try again.";
-    error(Code::BackendUnreachable, sentence, Blame::MaybeItem, format!("broken off: {detail}"))
+    error(Code::BackendUnreachable, sentence, Fault::Broken, format!("broken off: {detail}"))
 }
 
 pub(crate) fn timed_out(after: Duration) -> BackendError {
     let sentence = "The model's backend did not answer in time; try again, or ask for a shorter answer.";
-    error(Code::BackendTimeout, sentence, Blame::Backend, format!("silent for {after:?}"))
+    error(Code::BackendTimeout, sentence, Fault::Timeout, format!("silent for {after:?}"))
 }
 
 /// A status that is no success. `message` is the backend's own.
 pub(crate) fn status(status: u16, retry_after_ms: Option<u32>, message: Option<&str>) -> BackendError {
     let detail = format!("status {status}");
     match status {
-        400 | 413 | 422 => rejected(status, message, Blame::MaybeItem, detail),
-        404 => rejected(status, message, Blame::Backend, detail),
+        400 | 413 | 422 => rejected(status, message, detail),
+        // The model or the path is not there, whatever else was in the call.
+        404 => BackendError { blame: Blame::Backend, ..rejected(status, message, detail) },
         401 | 403 => {
             let sentence = "The model's backend does not accept this gateway's key for it; tell the operator.";
-            error(Code::BackendStatus, sentence, Blame::Backend, detail)
+            error(Code::BackendStatus, sentence, Fault::Denied, detail)
         }
         429 => {
             let sentence = "The model's backend has reached its rate limit; try again after a wait.";
-            let mut limited = error(Code::BackendRateLimited, sentence, Blame::Backend, detail);
+            let mut limited = error(Code::BackendRateLimited, sentence, Fault::RateLimited, detail);
             limited.failure.retry_after_ms = retry_after_ms;
             limited
         }
-        // What a server says whose code failed on what it was sent.
-        500 => failed(status, retry_after_ms, Blame::MaybeItem, detail),
-        _ => failed(status, retry_after_ms, Blame::Backend, detail),
+        500 => failed(status, retry_after_ms, Fault::ServerError, detail),
+        _ => failed(status, retry_after_ms, Fault::Unavailable, detail),
     }
 }
 
 /// What a model in this process says of a request that it will never take.
 #[cfg(feature = "local")]
 pub(crate) fn refused(sentence: impl Into<String>, blame: Blame) -> BackendError {
-    error(Code::BackendRejected, sentence, blame, "refused by the local model")
+    BackendError { blame, ..error(Code::BackendRejected, sentence, Fault::Rejected, "refused by the local model") }
 }
 
 /// A model in this process that failed in the middle of its work.
 #[cfg(feature = "local")]
 pub(crate) fn broken_down(detail: impl Into<String>) -> BackendError {
     let sentence = "The model failed; try again, and tell the operator if it stays so.";
-    error(Code::BackendStatus, sentence, Blame::MaybeItem, detail)
+    error(Code::BackendStatus, sentence, Fault::ServerError, detail)
 }
 
-fn rejected(status: u16, message: Option<&str>, blame: Blame, detail: String) -> BackendError {
+fn rejected(status: u16, message: Option<&str>, detail: String) -> BackendError {
     let sentence = match message.map(presentable) {
         Some(message) if !message.is_empty() => format!("The model's backend rejected the request: {message}"),
         _ => format!("The model's backend rejected the request with status {status}; check its parameters."),
     };
-    error(Code::BackendRejected, sentence, blame, detail)
+    error(Code::BackendRejected, sentence, Fault::Rejected, detail)
 }
 
-fn failed(status: u16, retry_after_ms: Option<u32>, blame: Blame, detail: String) -> BackendError {
+fn failed(status: u16, retry_after_ms: Option<u32>, fault: Fault, detail: String) -> BackendError {
     let sentence = format!("The model's backend failed with status {status}; try again.");
-    let mut failed = error(Code::BackendStatus, sentence, blame, detail);
+    let mut failed = error(Code::BackendStatus, sentence, fault, detail);
     failed.failure.retry_after_ms = retry_after_ms;
     failed
 }
@@ -89,18 +90,18 @@ fn failed(status: u16, retry_after_ms: Option<u32>, blame: Blame, detail: String
 /// An answer that cannot be read. `why` never quotes it.
 pub(crate) fn malformed(why: &dyn Display) -> BackendError {
     let sentence = "The model's backend gave an answer that cannot be read; try again, and tell the operator if it stays so.";
-    error(Code::BackendMalformed, sentence, Blame::MaybeItem, format!("malformed: {why}"))
+    error(Code::BackendMalformed, sentence, Fault::Malformed, format!("malformed: {why}"))
 }
 
 pub(crate) fn wrong_count(got: usize, wanted: u32) -> BackendError {
     let sentence = "The model's backend answered another number of inputs than it was sent; try again.";
-    error(Code::BackendWrongCount, sentence, Blame::MaybeItem, format!("{got} vectors for {wanted} inputs"))
+    error(Code::BackendWrongCount, sentence, Fault::Malformed, format!("{got} vectors for {wanted} inputs"))
 }
 
 /// A stream that had begun and did not come to its end.
 pub(crate) fn interrupted(detail: &str) -> BackendError {
     let sentence = "The model's backend broke off in the middle of the stream: the answer is not complete; try again.";
-    error(Code::StreamInterrupted, sentence, Blame::Backend, detail)
+    error(Code::StreamInterrupted, sentence, Fault::Broken, detail)
 }
 
 /// A backend's message as one line of bounded length.
@@ -130,23 +131,23 @@ mod tests {
     use Blame::{Backend, MaybeItem};
 
     #[test]
-    fn each_status_has_its_code_and_blame() {
+    fn each_status_has_its_code_its_fault_and_its_blame() {
         let table = [
-            (400, Code::BackendRejected, MaybeItem),
-            (413, Code::BackendRejected, MaybeItem),
-            (422, Code::BackendRejected, MaybeItem),
-            (404, Code::BackendRejected, Backend),
-            (401, Code::BackendStatus, Backend),
-            (403, Code::BackendStatus, Backend),
-            (429, Code::BackendRateLimited, Backend),
-            (500, Code::BackendStatus, MaybeItem),
-            (502, Code::BackendStatus, Backend),
-            (503, Code::BackendStatus, Backend),
-            (302, Code::BackendStatus, Backend),
+            (400, Code::BackendRejected, Fault::Rejected, MaybeItem),
+            (413, Code::BackendRejected, Fault::Rejected, MaybeItem),
+            (422, Code::BackendRejected, Fault::Rejected, MaybeItem),
+            (404, Code::BackendRejected, Fault::Rejected, Backend),
+            (401, Code::BackendStatus, Fault::Denied, Backend),
+            (403, Code::BackendStatus, Fault::Denied, Backend),
+            (429, Code::BackendRateLimited, Fault::RateLimited, Backend),
+            (500, Code::BackendStatus, Fault::ServerError, MaybeItem),
+            (502, Code::BackendStatus, Fault::Unavailable, Backend),
+            (503, Code::BackendStatus, Fault::Unavailable, Backend),
+            (302, Code::BackendStatus, Fault::Unavailable, Backend),
         ];
-        for (number, code, blame) in table {
+        for (number, code, fault, blame) in table {
             let error = status(number, None, None);
-            assert_eq!((error.failure.code, error.blame), (code, blame), "{number}");
+            assert_eq!((error.failure.code, error.fault, error.blame), (code, fault, blame), "{number}");
         }
     }
 

@@ -4,6 +4,7 @@ use super::{BackendError, Blame, EmbedCall};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::error::{Code, Failure};
+use shared::wire::Fault;
 use std::collections::BTreeMap;
 
 /// The body of an array call. Always asks for base64: it is shorter and quicker to read than decimals.
@@ -54,6 +55,7 @@ fn parsed(body: &[u8], model: &str) -> Result<Bytes, BackendError> {
     });
     written.map(Bytes::from).map_err(|_| BackendError {
         failure: Failure::new(Code::InvalidJson, "The body is not a JSON object; send one with `model` in it."),
+        fault: Fault::Rejected,
         blame: Blame::MaybeItem,
         detail: "the body to send is not a JSON object".into(),
     })

@@ -1,35 +1,57 @@
 //! loop: one array batch: one backend call for many requests, halved when one of them may have spoilt it.
 
 use super::deferred::{self, Concluded};
-use super::split::{Groups, apportion};
+use super::split::{Groups, Over, apportion};
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log, respond};
-use crate::backend::{BackendError, Blame, EmbedCall, Embedded};
+use crate::backend::{BackendError, EmbedCall, Embedded};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::clock::{self, millis};
 use shared::error::Failure;
-use shared::wire::{ReplyHead, Usage};
+use shared::wire::{Fault, ReplyHead, Usage};
 use std::future::pending;
 
-/// Runs a batch to its end: every job is answered or was cancelled.
+/// Runs a batch until every job is answered, given back, or was cancelled.
 pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
     let jobs = claimed(bench, deferred::begin(bench, jobs).await).await;
     let mut groups = Groups::whole(jobs.len());
     while let Some(range) = groups.next() {
-        let group = &jobs[range.clone()];
-        tokio::select! {
+        let group = &jobs[range];
+        let failed = tokio::select! {
             biased;
-            () = abandoned(group) => group.iter().for_each(|job| bench.executions.ended(job, Ended::CANCELLED)),
+            () = abandoned(group) => {
+                group.iter().for_each(|job| bench.executions.ended(job, Ended::CANCELLED));
+                None
+            }
             result = call(bench, group) => match result {
-                Ok(answer) => answer.send(bench, group).await,
-                Err(error) if error.blame == Blame::MaybeItem && groups.halve(&range) => {}
-                Err(error) => {
-                    log(bench, &error);
-                    fail(bench, group, &error.failure).await;
+                Ok(answer) => {
+                    answer.send(bench, group).await;
+                    None
                 }
+                Err(error) => Some(error),
             },
-            () = expired(group) => fail(bench, group, &deadline_exceeded()).await,
+            () = expired(group) => {
+                fail(bench, group, None, &deadline_exceeded()).await;
+                None
+            }
+        };
+        let over = match failed {
+            Some(error) => groups.failed(error),
+            None => groups.settled().into_iter().collect(),
+        };
+        for Over { ranges, error } in over {
+            give_up(bench, ranges.into_iter().flat_map(|range| &jobs[range]), &error).await;
         }
+    }
+}
+
+/// Of these no further call is made here.
+async fn give_up(bench: &Bench, group: impl Iterator<Item = &Job>, error: &BackendError) {
+    log(bench, error);
+    if error.fault.is_curable() {
+        bench.executions.give_back(group, error.fault, &error.failure);
+    } else {
+        fail(bench, group, Some(error.fault), &error.failure).await;
     }
 }
 
@@ -42,7 +64,7 @@ async fn claimed(bench: &Bench, jobs: Vec<Job>) -> Vec<Job> {
                 job.body = body;
                 ready.push(job);
             }
-            Err(failure) => fail(bench, &[job], &failure).await,
+            Err(failure) => fail(bench, [&job], None, &failure).await,
         }
     }
     ready
@@ -148,16 +170,16 @@ impl Answer {
     }
 }
 
-async fn fail(bench: &Bench, group: &[Job], failure: &Failure) {
-    let mut concluded = Vec::new();
+async fn fail(bench: &Bench, group: impl IntoIterator<Item = &Job>, fault: Option<Fault>, failure: &Failure) {
+    let (ended, mut concluded) = (Ended::failed(fault, Usage::default()), Vec::new());
     for job in group {
         if job.is_deferred() {
-            concluded.push(Concluded { job, ended: Ended::FAILED, answer: Err(failure.clone()) });
+            concluded.push(Concluded { job, ended, answer: Err(failure.clone()) });
         } else if job.is_cancelled() {
             bench.executions.ended(job, Ended::CANCELLED);
         } else {
             bench.executions.fail(job, 0, failure.clone());
-            bench.executions.ended(job, Ended::FAILED);
+            bench.executions.ended(job, ended);
         }
     }
     if !concluded.is_empty() {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use shared::clock;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Commit, Outcome, State, StoreError};
-use shared::wire::JobRef;
+use shared::wire::{JobRef, Usage};
 
 /// Executions of one job. A request that needs more takes its workers with it.
 const ATTEMPTS_MAX: u32 = 5;
@@ -39,7 +39,10 @@ pub(super) async fn begin(bench: &Bench, batch: Vec<Job>) -> Vec<Job> {
         match begun {
             Begun::Yes => to_run.push(job),
             Begun::Over => bench.executions.ended(&job, Ended::CANCELLED),
-            Begun::Failed(failure) => conclude(bench, vec![Concluded { job: &job, ended: Ended::FAILED, answer: Err(failure) }]).await,
+            Begun::Failed(failure) => {
+                let ended = Ended::failed(None, Usage::default());
+                conclude(bench, vec![Concluded { job: &job, ended, answer: Err(failure) }]).await;
+            }
         }
     }
     to_run
@@ -47,8 +50,9 @@ pub(super) async fn begin(bench: &Bench, batch: Vec<Job>) -> Vec<Job> {
 
 async fn begin_one(bench: &Bench, job: &Job) -> Begun {
     let Some(of) = &job.envelope.job else { return Begun::Yes };
-    let (exec, now_ms) = (job.exec, clock::unix_ms());
-    match jobs::change(bench.broker.as_ref(), &job.envelope.tenant, &of.job, |job: &mut jobs::Job| job.begun(exec, now_ms)).await {
+    let (exec, again, now_ms) = (job.exec, job.again, clock::unix_ms());
+    let begin = |job: &mut jobs::Job| if again { job.begun_again(exec, now_ms) } else { job.begun(exec, now_ms) };
+    match jobs::change(bench.broker.as_ref(), &job.envelope.tenant, &of.job, begin).await {
         Ok(stored) if stored.value.state != State::Running => Begun::Over,
         Ok(stored) if stored.value.attempts > ATTEMPTS_MAX => Begun::Failed(poison()),
         Ok(_) => Begun::Yes,

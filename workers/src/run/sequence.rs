@@ -6,15 +6,27 @@ use super::{Bench, Ended, Job, claim, deadline_exceeded, log};
 use crate::backend::{Answer, BackendError, Event, EventStream, GenerateCall};
 use bytes::{Bytes, BytesMut};
 use shared::clock::{self, Time, millis};
-use shared::error::Failure;
-use shared::wire::{ItemEnd, ReplyHead, Usage};
+use shared::error::{Code, Failure};
+use shared::wire::{Fault, ReplyHead, Usage};
 use std::time::Duration;
 
 /// Why a generation did not reach its end.
 pub(super) enum Stop {
     /// Nobody waits for it.
     Cancelled,
+    /// Here, with the deadline or the body.
     Failed(Failure),
+    /// At the backend.
+    Spoilt(Fault, Failure),
+}
+
+impl Stop {
+    const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Cancelled => None,
+            Self::Failed(failure) | Self::Spoilt(_, failure) => Some(failure.code),
+        }
+    }
 }
 
 /// Events that came together are sent together up to this size.
@@ -32,7 +44,7 @@ struct Progress {
     events: u32,
 }
 
-/// Runs one request to its end.
+/// Runs one request until it has its end, or gives it back: as long as nobody has had a byte of it, another try may do better.
 pub(crate) async fn run(bench: &Bench, job: Job) {
     let Some(job) = deferred::begin(bench, vec![job]).await.pop() else { return };
     let started = clock::now();
@@ -43,11 +55,14 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
         outcome = generate(bench, &job, started, &mut progress) => outcome,
         () = tokio::time::sleep_until(clock::instant(job.deadline)) => Err(Stop::Failed(deadline_exceeded())),
     };
-    let failed = match &outcome {
-        Err(Stop::Failed(failure)) => Some(failure.code),
-        Ok(_) | Err(Stop::Cancelled) => None,
-    };
+    let failed = outcome.as_ref().err().and_then(Stop::code);
     bench.metrics.called(&bench.model, &bench.backend_name, clock::now().since(started), failed);
+    if let Err(Stop::Spoilt(fault, failure)) = &outcome
+        && progress.events == 0
+        && fault.is_curable()
+    {
+        return bench.executions.give_back([&job], *fault, failure);
+    }
     if job.is_deferred() {
         return conclude(bench, &job, outcome, progress).await;
     }
@@ -57,12 +72,19 @@ pub(crate) async fn run(bench: &Bench, job: Job) {
             bench.executions.answer(&job, head, &body, usage);
         }
         Ok(End::Streamed(usage)) => bench.executions.ended(&job, Ended::answered(usage)),
-        Err(Stop::Cancelled) => bench.executions.ended(&job, Ended { end: ItemEnd::Cancelled, usage: served(&job, progress) }),
-        Err(Stop::Failed(failure)) => {
-            bench.executions.fail(&job, progress.parts, failure);
-            bench.executions.ended(&job, Ended { end: ItemEnd::Failed, usage: served(&job, progress) });
-        }
+        Err(stop) => end_badly(bench, &job, stop, progress),
     }
+}
+
+fn end_badly(bench: &Bench, job: &Job, stop: Stop, progress: Progress) {
+    let served = served(job, progress);
+    let (fault, failure) = match stop {
+        Stop::Cancelled => return bench.executions.ended(job, Ended::cancelled(served)),
+        Stop::Failed(failure) => (None, failure),
+        Stop::Spoilt(fault, failure) => (Some(fault), failure),
+    };
+    bench.executions.fail(job, progress.parts, failure);
+    bench.executions.ended(job, Ended::failed(fault, served));
 }
 
 /// Puts a deferred generation's outcome on record.
@@ -71,8 +93,9 @@ async fn conclude(bench: &Bench, job: &Job, outcome: Result<End, Stop>, progress
     let (ended, answer) = match outcome {
         Ok(End::Whole { body, usage, .. }) => (Ended::answered(usage), Ok(body)),
         Ok(End::Streamed(usage)) => (Ended::answered(usage), Ok(Bytes::new())),
-        Err(Stop::Cancelled) => return bench.executions.ended(job, Ended { end: ItemEnd::Cancelled, usage: served }),
-        Err(Stop::Failed(failure)) => (Ended { end: ItemEnd::Failed, usage: served }, Err(failure)),
+        Err(Stop::Cancelled) => return bench.executions.ended(job, Ended::cancelled(served)),
+        Err(Stop::Failed(failure)) => (Ended::failed(None, served), Err(failure)),
+        Err(Stop::Spoilt(fault, failure)) => (Ended::failed(Some(fault), served), Err(failure)),
     };
     deferred::conclude(bench, vec![Concluded { job, ended, answer }]).await;
 }
@@ -211,7 +234,7 @@ fn burst(first: Event, events: &mut EventStream) -> (Burst, Option<BackendError>
 
 fn stop(bench: &Bench, error: BackendError) -> Stop {
     log(bench, &error);
-    Stop::Failed(error.failure)
+    Stop::Spoilt(error.fault, error.failure)
 }
 
 /// What a backend that does not say has done so far: an event carries about a token. Nothing sent, nothing served.

@@ -1,31 +1,117 @@
 //! core: which requests share a call: a batch is halved until the guilty one stands alone.
+//!
+//! One guilty request spoils one half of its group and not the other. Where both halves fail, and not because the backend called
+//! something in them wrong, it is the backend that fails, and it is not asked again for each request by itself.
 
+use crate::backend::{BackendError, Blame};
 use std::ops::Range;
 
-/// The groups still to be called, as ranges of the batch.
+/// The groups still to be called, as ranges of the batch, the next one last.
 #[derive(Debug)]
-pub(super) struct Groups {
-    pending: Vec<Range<usize>>,
+pub(super) struct Groups<E = BackendError> {
+    pending: Vec<Group<E>>,
+    current: Group<E>,
 }
 
-impl Groups {
+#[derive(Debug)]
+struct Group<E> {
+    range: Range<usize>,
+    twin: Twin<E>,
+}
+
+/// The other half of what a group is a half of.
+#[derive(Debug)]
+enum Twin<E> {
+    /// There is none, or it says nothing.
+    None,
+    /// It is called next.
+    Next,
+    /// It failed for what may be one request's fault.
+    Failed(Range<usize>, E),
+}
+
+/// Requests that are not called again here, and why.
+#[derive(Debug, PartialEq)]
+pub(super) struct Over<E> {
+    pub(super) ranges: Vec<Range<usize>>,
+    pub(super) error: E,
+}
+
+/// What a call's failure says of who is to blame.
+pub(super) trait Verdict {
+    /// One request alone may have spoilt the call.
+    fn may_be_one_requests(&self) -> bool;
+    /// The backend has judged what it was asked.
+    fn is_rejection(&self) -> bool;
+}
+
+impl Verdict for BackendError {
+    fn may_be_one_requests(&self) -> bool {
+        self.blame == Blame::MaybeItem
+    }
+
+    fn is_rejection(&self) -> bool {
+        !self.fault.is_curable()
+    }
+}
+
+impl<E: Verdict> Groups<E> {
     pub(super) fn whole(len: usize) -> Self {
-        Self { pending: (len > 0).then_some(0..len).into_iter().collect() }
+        let pending = (len > 0).then_some(Group { range: 0..len, twin: Twin::None });
+        Self { pending: pending.into_iter().collect(), current: Group { range: 0..0, twin: Twin::None } }
     }
 
+    /// The next group to call. [`Self::failed`] or [`Self::settled`] follows.
     pub(super) fn next(&mut self) -> Option<Range<usize>> {
-        self.pending.pop()
+        self.current = self.pending.pop()?;
+        Some(self.current.range.clone())
     }
 
-    /// The call of `group` failed for what may be one item's fault: its halves are to be tried. False: it cannot be halved.
-    pub(super) fn halve(&mut self, group: &Range<usize>) -> bool {
-        if group.len() < 2 {
-            return false;
+    /// The group has its answers, or nobody waits for it: nothing speaks for it that all would have failed.
+    pub(super) fn settled(&mut self) -> Option<Over<E>> {
+        match std::mem::replace(&mut self.current.twin, Twin::None) {
+            Twin::Failed(range, error) => self.halve(range, error),
+            Twin::None | Twin::Next => None,
         }
-        let middle = group.start + group.len() / 2;
-        self.pending.push(middle..group.end);
-        self.pending.push(group.start..middle);
-        true
+    }
+
+    /// The call of the group failed.
+    pub(super) fn failed(&mut self, error: E) -> Vec<Over<E>> {
+        let range = self.current.range.clone();
+        let twin = std::mem::replace(&mut self.current.twin, Twin::None);
+        if error.is_rejection() {
+            let twins = if let Twin::Failed(twin, why) = twin { self.halve(twin, why) } else { None };
+            let own = if error.may_be_one_requests() { self.halve(range, error) } else { Some(Over { ranges: vec![range], error }) };
+            return twins.into_iter().chain(own).collect();
+        }
+        match twin {
+            Twin::None if error.may_be_one_requests() => self.halve(range, error).into_iter().collect(),
+            Twin::Next if error.may_be_one_requests() => {
+                if let Some(next) = self.pending.last_mut() {
+                    next.twin = Twin::Failed(range, error);
+                }
+                Vec::new()
+            }
+            Twin::Failed(twin, _) => vec![self.give_up(vec![twin, range], error)],
+            Twin::None | Twin::Next => vec![self.give_up(vec![range], error)],
+        }
+    }
+
+    /// Has the halves of a group called; none of one request, which is guilty.
+    fn halve(&mut self, range: Range<usize>, error: E) -> Option<Over<E>> {
+        if range.len() < 2 {
+            return Some(Over { ranges: vec![range], error });
+        }
+        let middle = range.start + range.len() / 2;
+        self.pending.push(Group { range: middle..range.end, twin: Twin::None });
+        self.pending.push(Group { range: range.start..middle, twin: Twin::Next });
+        None
+    }
+
+    /// Nothing more is called.
+    fn give_up(&mut self, mut ranges: Vec<Range<usize>>, error: E) -> Over<E> {
+        ranges.extend(self.pending.drain(..).map(|group| group.range));
+        Over { ranges, error }
     }
 }
 
@@ -49,35 +135,103 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Calls groups until all are settled; a group fails while it holds a guilty item. Returns calls, answered, blamed.
-    fn bisect(len: usize, guilty: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
-        let (mut groups, mut calls, mut answered, mut blamed) = (Groups::whole(len), 0, Vec::new(), Vec::new());
-        while let Some(group) = groups.next() {
-            calls += 1;
-            if !guilty.iter().any(|g| group.contains(g)) {
-                answered.extend(group);
-            } else if !groups.halve(&group) {
-                blamed.extend(group);
-            }
+    /// A call's failure, and whether it is a rejection.
+    #[derive(Debug, PartialEq)]
+    struct Spoilt(bool);
+
+    impl Verdict for Spoilt {
+        fn may_be_one_requests(&self) -> bool {
+            true
         }
-        (calls, answered, blamed)
+
+        fn is_rejection(&self) -> bool {
+            self.0
+        }
+    }
+
+    /// How a batch was settled: calls, answered, and those that were given up, by the group they were given up with.
+    struct Settled {
+        calls: usize,
+        answered: Vec<usize>,
+        over: Vec<Vec<usize>>,
+    }
+
+    /// Calls groups until all are settled; a group fails while it holds a guilty item.
+    fn bisect(len: usize, guilty: &[usize], rejects: bool) -> Settled {
+        let (mut groups, mut settled) = (Groups::whole(len), Settled { calls: 0, answered: Vec::new(), over: Vec::new() });
+        while let Some(group) = groups.next() {
+            settled.calls += 1;
+            let over = if guilty.iter().any(|g| group.contains(g)) {
+                groups.failed(Spoilt(rejects))
+            } else {
+                settled.answered.extend(group);
+                groups.settled().into_iter().collect()
+            };
+            settled.over.extend(over.into_iter().map(|over| over.ranges.into_iter().flatten().collect()));
+        }
+        settled
     }
 
     #[test]
     fn one_guilty_item_costs_two_calls_per_halving() {
-        let (calls, answered, blamed) = bisect(64, &[37]);
-        assert_eq!((calls, answered.len(), blamed), (13, 63, vec![37]));
+        for rejects in [true, false] {
+            let settled = bisect(64, &[37], rejects);
+            assert_eq!((settled.calls, settled.answered.len(), settled.over), (13, 63, vec![vec![37]]));
+        }
+    }
+
+    #[test]
+    fn a_backend_that_fails_whatever_it_is_asked_is_asked_three_times() {
+        let everything: Vec<usize> = (0..64).collect();
+        let settled = bisect(64, &everything, false);
+        assert_eq!((settled.calls, settled.answered.len()), (3, 0));
+        assert_eq!(settled.over.len(), 1, "and all of it is given up together");
+        assert_eq!(settled.over[0].len(), 64);
+    }
+
+    #[test]
+    fn what_is_not_one_requests_fault_ends_the_rest_at_once() {
+        struct Down;
+        impl Verdict for Down {
+            fn may_be_one_requests(&self) -> bool {
+                false
+            }
+
+            fn is_rejection(&self) -> bool {
+                false
+            }
+        }
+        let mut groups = Groups::whole(8);
+        groups.next();
+        let over = groups.failed(Down);
+        assert_eq!((over[0].ranges[0].len(), groups.next()), (8, None));
     }
 
     proptest! {
         #[test]
-        fn only_the_guilty_are_blamed_and_everybody_is_settled_once(len in 0usize..100, guilty in prop::collection::btree_set(0usize..100, 0..8)) {
+        fn of_rejected_ones_only_the_guilty_are_blamed(len in 0usize..100, guilty in prop::collection::btree_set(0usize..100, 0..8)) {
             let guilty: Vec<usize> = guilty.into_iter().filter(|g| *g < len).collect();
-            let (_, mut answered, blamed) = bisect(len, &guilty);
-            prop_assert_eq!(blamed, guilty);
-            answered.extend(bisect(len, &[]).1.into_iter().filter(|i| !answered.contains(i)).collect::<Vec<_>>());
+            let Settled { mut answered, over, .. } = bisect(len, &guilty, true);
+            let mut blamed = over.concat();
+            blamed.sort_unstable();
+            prop_assert_eq!(&blamed, &guilty);
+            answered.extend(blamed);
             answered.sort_unstable();
             prop_assert_eq!(answered, (0..len).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn everybody_is_settled_once_and_no_guilty_one_is_answered(
+            len in 0usize..100,
+            guilty in prop::collection::btree_set(0usize..100, 0..8),
+        ) {
+            let guilty: Vec<usize> = guilty.into_iter().filter(|g| *g < len).collect();
+            let Settled { calls, answered, over } = bisect(len, &guilty, false);
+            prop_assert!(calls <= 1 + 14 * guilty.len().min(2), "{}", calls);
+            prop_assert!(answered.iter().all(|n| !guilty.contains(n)));
+            let mut all: Vec<usize> = answered.into_iter().chain(over.concat()).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..len).collect::<Vec<_>>());
         }
 
         #[test]

@@ -18,7 +18,7 @@ const PART_BYTES_MAX: usize = 512 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Executions {
-    shop: Arc<Shop>,
+    pub(super) shop: Arc<Shop>,
     /// Where they run, and at what price: for the record.
     backend: Box<str>,
     price: Price,
@@ -95,7 +95,7 @@ impl Executions {
         told.send(&self.shop, |model, batch, items| ToScheduler::Freed { worker: worker.clone(), model, batch, items });
     }
 
-    fn record(&self, job: &Job, Ended { end, usage }: Ended, since: Time) -> Call {
+    fn record(&self, job: &Job, Ended { end, usage, .. }: Ended, since: Time) -> Call {
         let envelope = &job.envelope;
         Call {
             at_ms: u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX),

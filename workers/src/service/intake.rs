@@ -126,6 +126,7 @@ fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, r
         envelope: Arc::new(envelope),
         body,
         queue_ms: item.queue_ms,
+        again: item.again,
         standing: item.standing.clone(),
         deadline,
         cancel,

@@ -133,7 +133,7 @@ impl Road {
     fn finish(&mut self) {
         let (batch, ids) = self.running.pop_front().expect("something always runs");
         let usage = Usage { input: 300, output: 0 };
-        let items = ids.into_iter().map(|id| ItemDone { id, end: ItemEnd::Answered, usage }).collect();
+        let items = ids.into_iter().map(|id| ItemDone { id, end: ItemEnd::Answered, usage, fault: None }).collect();
         self.step([Event::Done { worker: self.worker.clone(), batch, items }]);
     }
 

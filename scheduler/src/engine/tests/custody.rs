@@ -141,7 +141,7 @@ fn a_deadline_is_on_record_before_its_frame_is_acked() {
     let deadline = rig.now + 500 * MS;
     let (frame, delivered) = rig.frame(vec![Item { deadline, ..deferred(1) }]);
     rig.step([delivered]);
-    let failed = Action::Fail { id: id(1), ingress: node("ingress"), code: Code::DeadlineExceeded };
+    let failed = Action::Fail { id: id(1), ingress: node("ingress"), cause: Cause::Here(Code::DeadlineExceeded) };
     assert_eq!(rig.after(500 * MS, []), [failed]);
     assert_eq!(dispatches(&rig.step([beat("worker", 1, &[])])), [], "it is not sent any more");
     assert_eq!(rig.step([Event::Committed(id(1))]), [Action::Release(id(1)), Action::Ack(frame)]);
@@ -156,14 +156,14 @@ fn a_deadline_that_passes_at_a_worker_is_the_workers_to_tell() {
     rig.step([accepted("worker", first)]);
     assert_eq!(rig.after(600 * MS, [beat("worker", 1, &[1])]), []);
     let failed = rig.step([Event::WorkerLeft(node("worker"))]);
-    assert!(matches!(failed[..], [Action::Fail { code: Code::DeadlineExceeded, .. }]), "unless it cannot any more: {failed:?}");
+    assert!(matches!(failed[..], [Action::Fail { cause: Cause::Here(Code::DeadlineExceeded), .. }]), "unless it cannot any more: {failed:?}");
 }
 
 #[test]
 fn a_cancelled_item_that_runs_is_ended_by_its_worker_or_not_run_again() {
     let (mut told, frame, batch) = running();
     assert_eq!(told.step([Event::Cancelled(vec![id(1)])]), []);
-    let ended = vec![ItemDone { id: id(1), end: ItemEnd::Cancelled, usage: Usage::default() }];
+    let ended = vec![ItemDone { id: id(1), end: ItemEnd::Cancelled, usage: Usage::default(), fault: None }];
     let done = Event::Done { worker: node("worker"), batch, items: ended };
     assert_eq!(told.step([done]), [Action::Release(id(1)), Action::Ack(frame)]);
 

@@ -75,7 +75,7 @@ fn what_may_have_killed_its_worker_runs_alone_and_fails_after_the_third() {
         dispatches(&sent).iter().for_each(|(batch, ..)| drop(rig.step([accepted(worker, *batch)])));
     }
     let failed = rig.after(HEARTBEAT_GONE, []);
-    let poison = |n| Action::Fail { id: id(n), ingress: node("ingress"), code: Code::Poison };
+    let poison = |n| Action::Fail { id: id(n), ingress: node("ingress"), cause: Cause::Here(Code::Poison) };
     assert!(failed.contains(&poison(1)) && failed.contains(&poison(2)), "{failed:?}");
     let recorded = rig.step([Event::Committed(id(1)), Event::Committed(id(2))]);
     assert_eq!(recorded.last(), Some(&Action::Ack(frame)));
@@ -121,7 +121,7 @@ fn what_no_limit_will_ever_allow_fails() {
     let (_, delivered) = rig.frame(vec![deferred(1)]);
     once(&mut rig, [delivered]);
     let failed = once(&mut rig, [Event::QuotaRefused { id: id(1), refusal: refusal(Reason::Tokens, None) }]);
-    assert!(matches!(failed[..], [Action::Fail { code: Code::OverLimit, .. }]), "{failed:?}");
+    assert!(matches!(failed[..], [Action::Fail { cause: Cause::Here(Code::OverLimit), .. }]), "{failed:?}");
 }
 
 #[test]
@@ -136,6 +136,6 @@ fn a_used_up_budget_is_tried_again_until_the_deadline() {
     assert!(once(&mut rig, []).contains(&Action::Reserve(id(1))));
     once(&mut rig, [used_up()]);
     rig.now = deadline;
-    let failed = Action::Fail { id: id(1), ingress: node("ingress"), code: Code::DeadlineExceeded };
+    let failed = Action::Fail { id: id(1), ingress: node("ingress"), cause: Cause::Here(Code::DeadlineExceeded) };
     assert!(once(&mut rig, []).contains(&failed));
 }

@@ -98,7 +98,7 @@ fn a_deadline_that_passes_while_waiting_fails_the_request_on_time() {
     let (frame, delivered) = rig.frame(vec![Item { deadline, ..item(1) }]);
     rig.step([delivered]);
     assert_eq!(rig.engine.wake_at(), deadline);
-    let failed = Action::Fail { id: id(1), ingress: node("ingress"), code: Code::DeadlineExceeded };
+    let failed = Action::Fail { id: id(1), ingress: node("ingress"), cause: Cause::Here(Code::DeadlineExceeded) };
     assert_eq!(rig.after(500 * MS, [beat("worker", 1, &[])]), [failed, Action::Release(id(1)), Action::Ack(frame)]);
 }
 

@@ -149,7 +149,7 @@ impl Bench {
                 match action {
                     Action::Reserve(id) => events.push(Event::Reserved(id)),
                     Action::Dispatch { batch, items, .. } => events.push(self.start(batch, items)),
-                    Action::Fail { id, code, .. } => panic!("{id} failed: {code:?}"),
+                    Action::Fail { id, cause, .. } => panic!("{id} failed: {cause:?}"),
                     _ => {}
                 }
             }
@@ -225,7 +225,7 @@ impl Bench {
             if self.is_counted() {
                 self.tally.added.push(self.now.since(text.asked).as_secs_f64() * 1_000.0 - text.alone);
             }
-            items.push(ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: text.tokens, output: 0 } });
+            items.push(ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: text.tokens, output: 0 }, fault: None });
             if matches!(self.setting.load, Load::Callers(_)) {
                 let after = ROAD + self.rng.micros(0, THINK_MICROS);
                 self.post(after, Happening::Ask);

@@ -29,7 +29,7 @@ pub(super) fn measure(padded: bool, tenants: usize) -> (f64, f64) {
     for _ in 0..CALLS {
         let (batch, ids) = rig.sent.take().expect("one call follows the other");
         texts += ids.len();
-        let done = |id: &RequestId| ItemDone { id: *id, end: ItemEnd::Answered, usage: Usage { input: 36, output: 0 } };
+        let done = |id: &RequestId| ItemDone { id: *id, end: ItemEnd::Answered, usage: Usage { input: 36, output: 0 }, fault: None };
         let ended = Event::Done { worker: node("worker"), batch, items: ids.iter().map(done).collect() };
         rig.now = rig.now + Duration::from_millis(20);
         rig.step(vec![heartbeat(&[])]);

@@ -1,0 +1,66 @@
+//! core: what one engine may do about calls that fail: how often a request is tried, and how much is tried again.
+
+use scheduler::engine::Item;
+use shared::clock::Time;
+use shared::domain::{Lane, RequestId};
+use shared::wire::Fault;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// The engine counts by whole seconds: nine of ten are surely in its window, and all are within ten.
+const SURELY: Duration = Duration::from_secs(9);
+const WINDOW: Duration = Duration::from_secs(10);
+
+const fn calls_max(lane: Lane) -> u32 {
+    match lane {
+        Lane::Interactive => 3,
+        Lane::Async => 5,
+        Lane::Bulk => 8,
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Tries {
+    /// Failed calls of each request.
+    failed: BTreeMap<RequestId, u32>,
+    /// Calls that failed in this step, and what was in them.
+    undecided: Vec<(Fault, Vec<(RequestId, Lane)>)>,
+    /// When calls were made for the first time, and when interactive ones were granted another.
+    first: VecDeque<Time>,
+    again: VecDeque<Time>,
+}
+
+impl Tries {
+    pub(crate) fn failed(&mut self, fault: Fault, items: Vec<(RequestId, Lane)>) {
+        items.iter().for_each(|(id, _)| *self.failed.entry(*id).or_default() += 1);
+        self.undecided.push((fault, items));
+    }
+
+    /// The engine has said what is tried again: those that it holds.
+    pub(crate) fn decided(&mut self, now: Time, is_held: impl Fn(RequestId) -> bool) {
+        for (fault, items) in std::mem::take(&mut self.undecided) {
+            let granted = items.iter().any(|(id, lane)| *lane == Lane::Interactive && is_held(*id));
+            if granted && fault != Fault::Connect {
+                self.again.push_back(now);
+                self.check_budget(now);
+            }
+        }
+    }
+
+    fn check_budget(&mut self, now: Time) {
+        self.first.retain(|at| now.since(*at) <= WINDOW);
+        self.again.retain(|at| now.since(*at) < SURELY);
+        let allowed = 30 + self.first.len() / 5;
+        assert!(self.again.len() <= allowed, "{} of {} calls are made again", self.again.len(), self.first.len());
+    }
+
+    pub(crate) fn dispatched<'a>(&mut self, now: Time, items: impl Iterator<Item = &'a Item>) {
+        let tries: Vec<(u32, Lane)> = items.map(|item| (self.failed.get(&item.id).copied().unwrap_or_default(), item.lane)).collect();
+        let is_first = tries.iter().all(|(failed, _)| *failed == 0);
+        assert!(is_first || tries.iter().all(|(failed, _)| *failed > 0), "what is tried again goes with what is not: {tries:?}");
+        assert!(tries.iter().all(|(failed, lane)| *failed < calls_max(*lane)), "tried too often: {tries:?}");
+        if is_first {
+            self.first.push_back(now);
+        }
+    }
+}
