@@ -153,8 +153,15 @@ pub(super) fn share(weight: u32, cost: u64) -> u64 {
     cost.saturating_mul(SCALE) / u64::from(weight.max(1))
 }
 
+/// Deferred deadlines are told to the second: the chunks of one batch, whose deadlines differ by what their way took, go in
+/// the order in which they came.
 fn place(entry: &Entry) -> Place {
-    (entry.item.deadline, entry.order, entry.item.id)
+    let deadline = if entry.item.lane.is_deferred() { to_the_second(entry.item.deadline) } else { entry.item.deadline };
+    (deadline, entry.order, entry.item.id)
+}
+
+const fn to_the_second(deadline: Time) -> Time {
+    Time(deadline.as_micros() - deadline.as_micros() % 1_000_000)
 }
 
 impl LaneQueue {
@@ -284,8 +291,20 @@ mod tests {
 
     #[test]
     fn within_a_tenant_the_earliest_deadline_goes_first() {
-        let entries = [entry(1, "a", Lane::Async, 90), entry(2, "a", Lane::Async, 50), entry(3, "a", Lane::Async, 70)];
-        assert_eq!(serve_all(&mut queue_of(&entries), &entries), [2, 3, 1]);
+        let entries = [90, 50, 70].map(|second| entry(second, "a", Lane::Async, second * 1_000_000));
+        assert_eq!(serve_all(&mut queue_of(&entries), &entries), [50, 70, 90]);
+    }
+
+    #[test]
+    fn chunks_of_one_batch_go_as_they_came_though_their_deadlines_differ_by_a_moment() {
+        let at = |second: u64, more: u64| second * 1_000_000 + more;
+        let entries = [
+            entry(1, "a", Lane::Bulk, at(90, 700)),
+            entry(2, "a", Lane::Bulk, at(90, 300)),
+            entry(3, "a", Lane::Bulk, at(90, 900)),
+            entry(4, "a", Lane::Bulk, at(89, 0)),
+        ];
+        assert_eq!(serve_all(&mut queue_of(&entries), &entries), [4, 1, 2, 3]);
     }
 
     #[test]

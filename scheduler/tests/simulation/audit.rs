@@ -75,7 +75,12 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default(), tries: Tries::default() }
+        Self {
+            gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())),
+            rules,
+            books: Books::default(),
+            tries: Tries::default(),
+        }
     }
 
     /// What was delivered in a frame, and in no other since.
