@@ -100,6 +100,7 @@ const CHECKS: &[Check] = checks![
     feeds::followed_records_begin_with_their_present_state,
     feeds::followed_jobs_and_files_are_apart,
     feeds::records_may_be_followed_from_now_on,
+    feeds::a_long_list_is_read_to_its_end_without_waiting,
     feeds::the_records_of_one_owner_are_followed_apart,
     results::a_job_is_read_with_all_its_parts_and_a_part_alone,
     results::a_reader_from_now_on_hears_nothing_from_before,

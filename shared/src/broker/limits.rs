@@ -88,6 +88,7 @@ impl Limits {
     /// The caps of a broker in process: its memory is the process's own, and what it holds is lost with it anyway.
     pub fn in_process() -> Self {
         Self {
+            deferred: LaneLimits { frames_per_origin_max: 20_000, ..Self::default().deferred },
             files_bytes_max: 1024 * MIB,
             results_bytes_max: 256 * MIB,
             // Enough for a look back, cheap for everybody else.
@@ -111,7 +112,8 @@ impl Default for Limits {
                 age_max: REQUEST_TIMEOUT_MAX.saturating_add(Duration::from_secs(60)),
             },
             deferred: LaneLimits {
-                frames_per_origin_max: 5_000,
+                // More single jobs than anybody waits for; a batch has a few frames here at a time.
+                frames_per_origin_max: 200_000,
                 frames_max: 1_000_000,
                 bytes_max: 1024 * MIB,
                 // A week: a job's record, not the queue, says when the job expires.

@@ -132,6 +132,28 @@ pub(super) async fn records_may_be_followed_from_now_on(pair: Pair) {
     assert_eq!(mine, ["now.b after", "now.a again"]);
 }
 
+pub(super) async fn a_long_list_is_read_to_its_end_without_waiting(pair: Pair) {
+    const RECORDS: usize = 3_000;
+    for chunk in (0..RECORDS).collect::<Vec<_>>().chunks(100) {
+        let create = |n: &usize| {
+            let (broker, key) = (pair.one.clone(), format!("long.{n}"));
+            async move { broker.record_create(Bucket::Files, &key, Bytes::from_static(b"x")).await }
+        };
+        futures::future::try_join_all(chunk.iter().map(create)).await.expect("created");
+    }
+    let long = Feed::Records(Bucket::Files, Some(topic("long")));
+    for _ in 0..10 {
+        let (mut follower, mut read) = (pair.other.follow(&long, Since::Start).await.expect("a reader"), 0);
+        while let Some(entry) = follower.next(Duration::ZERO).await.expect("an answer") {
+            read += 1;
+            if !entry.more {
+                break;
+            }
+        }
+        assert_eq!(read, RECORDS);
+    }
+}
+
 pub(super) async fn the_records_of_one_owner_are_followed_apart(pair: Pair) {
     for key in ["mine.a", "mine.b", "mine-too.a"] {
         pair.one.record_create(Bucket::Files, key, Bytes::from_static(b"x")).await.expect("created");

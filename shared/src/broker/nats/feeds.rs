@@ -31,6 +31,10 @@ const BATCH: usize = 256;
 /// The server ends a pull request itself; this much later its word was lost.
 const WORD_LOST: Duration = Duration::from_secs(1);
 
+/// What the server has said is there may take it so long to find: among many records, longer than somebody waits who only
+/// wants to see what there is.
+const KNOWN_WAIT: Duration = Duration::from_secs(2);
+
 /// A consumer whose reader has gone is deleted by the server.
 const INACTIVE_MAX: Duration = Duration::from_secs(60);
 
@@ -86,6 +90,8 @@ struct Bound {
     /// Entries the server may still send unasked, and when it will have said that there are no more.
     open: usize,
     until: Time,
+    /// The server has said that there is more.
+    more: bool,
 }
 
 /// What the server sent.
@@ -152,11 +158,12 @@ impl NatsFollower {
         }
         .into_consumer_config();
         let operation = format!("CONSUMER.CREATE.{stream}.{name}.{}", config.filter_subject);
-        self.streams.link.api::<Info>(operation, json!({ "stream_name": stream, "config": config }).to_string()).await?;
+        let question = json!({ "stream_name": stream, "config": config }).to_string();
+        let more = self.streams.link.api::<Info>(operation, question).await?.num_pending > 0;
         let client = self.streams.link.client();
         let inbox: Subject = client.new_inbox().into();
         let subscription = client.subscribe(inbox.clone()).await.map_err(|error| Fault::Unknown(error.to_string()))?;
-        Ok(Bound { there, name, inbox, subscription, open: 0, until: Time::ZERO })
+        Ok(Bound { there, name, inbox, subscription, open: 0, until: Time::ZERO, more })
     }
 
     fn filter(&self) -> String {
@@ -177,6 +184,16 @@ impl NatsFollower {
                 Err(_) => DeliverPolicy::New,
             },
             (last, ..) => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+        }
+    }
+
+    fn knows_of_more(&self) -> bool {
+        self.bound.as_ref().is_some_and(|bound| bound.more)
+    }
+
+    fn told(&mut self, more: bool) {
+        if let Some(bound) = &mut self.bound {
+            bound.more = more;
         }
     }
 
@@ -229,13 +246,20 @@ impl Follower for NatsFollower {
     async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError> {
         loop {
             bounded(self.bind()).await?;
+            let wait = if self.knows_of_more() { wait.max(KNOWN_WAIT) } else { wait };
+            let asked_before = self.bound.as_ref().is_some_and(|bound| bound.open > 0);
             bounded(self.request(wait)).await?;
             match self.listen(wait).await {
                 Word::Entry(entry) => {
                     self.last = entry.sequence;
+                    self.told(entry.more);
                     return Ok(Some(entry));
                 }
-                Word::Nothing => return Ok(None),
+                Word::Nothing if asked_before && self.knows_of_more() => {} // With less patience than that takes.
+                Word::Nothing => {
+                    self.told(false);
+                    return Ok(None);
+                }
                 Word::Reconnected => {}
                 Word::Lost => {
                     self.bound = None;
