@@ -61,16 +61,28 @@ mod tests {
     fn check_all(body: &[u8]) {
         let (limits, body) = (Limits::default(), Bytes::copy_from_slice(body));
         for op in [Operation::Chat, Operation::Completions, Operation::Responses] {
-            if let Ok(view) = generation(op, &body, &limits) {
-                let (start, end) = view.model_at;
-                let name: String = serde_json::from_slice(&body[start as usize..end as usize]).unwrap();
-                assert_eq!(name, view.model);
+            match generation(op, &body, &limits) {
+                Ok(view) => {
+                    let (start, end) = view.model_at;
+                    let name: String = serde_json::from_slice(&body[start as usize..end as usize]).unwrap();
+                    assert_eq!(name, view.model);
+                }
+                Err(failure) => check_refusal(&failure),
             }
         }
-        if let Ok(view) = embedding(&body, &limits) {
-            let inputs: Vec<serde_json::Value> = serde_json::from_slice(&[b"[", &view.inputs[..], b"]"].concat()).unwrap();
-            assert_eq!(inputs.len(), view.items as usize);
+        match embedding(&body, &limits) {
+            Ok(view) => {
+                let inputs: Vec<serde_json::Value> = serde_json::from_slice(&[b"[", &view.inputs[..], b"]"].concat()).unwrap();
+                assert_eq!(inputs.len(), view.items as usize);
+            }
+            Err(failure) => check_refusal(&failure),
         }
+    }
+
+    /// It is the caller's to mend, and says so in a sentence.
+    fn check_refusal(failure: &Failure) {
+        assert!((400..500).contains(&failure.code.status()), "{failure:?}");
+        assert!(failure.message.len() > 10, "{failure:?}");
     }
 
     proptest! {

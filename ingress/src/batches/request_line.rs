@@ -83,6 +83,7 @@ fn invalid(name: &str, expected: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(line: &str) -> RequestLine {
         RequestLine::read(Operation::Embeddings, Some(&Bytes::copy_from_slice(line.as_bytes())))
@@ -115,5 +116,46 @@ mod tests {
             assert_eq!((read.body.unwrap_err().code, read.custom_id.as_deref()), (code, id), "{line}");
         }
         assert_eq!(RequestLine::read(Operation::Chat, None).body.unwrap_err().code, Code::BodyTooLarge);
+    }
+
+    /// Pieces of lines in any order: closer to a request than noise.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\\u00e9",
+            "\"custom_id\":",
+            "\"a\"",
+            "\"method\":\"POST\"",
+            "\"url\":\"/v1/embeddings\"",
+            "\"body\":",
+            "{\"body\":{}",
+            "null",
+            "7",
+            " ",
+            "é",
+        ]);
+        prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_is_a_request_or_its_callers_to_mend(noise in prop::collection::vec(any::<u8>(), 0..120), text in pieces(), name in "\\PC{0,600}") {
+            let named = serde_json::json!({ "custom_id": name, "body": { "input": name } }).to_string();
+            for line in [noise, text.into_bytes(), named.into_bytes()] {
+                let line = Bytes::from(line);
+                let read = RequestLine::read(Operation::Embeddings, Some(&line));
+                prop_assert!(read.custom_id.is_none_or(|id| id.len() <= CUSTOM_ID_BYTES_MAX));
+                match read.body {
+                    Ok(body) => prop_assert!(serde_json::from_slice::<serde_json::Value>(&body).unwrap().is_object()),
+                    Err(failure) => prop_assert!((400..500).contains(&failure.code.status()), "{:?}", failure),
+                }
+            }
+        }
     }
 }

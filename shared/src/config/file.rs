@@ -179,6 +179,7 @@ fn literal_key(of: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn refused(yaml: &str) -> ConfigError {
         parse(yaml, "tidemill.yaml").unwrap_err()
@@ -237,6 +238,43 @@ mod tests {
         let config = parse("tenants:\n- { name: t, keys: [sk-canary-9] }\n", "f").unwrap();
         assert_eq!(config.warnings.len(), 1);
         assert!(!config.warnings[0].contains("canary"));
+    }
+
+    /// Lines of configurations in any order, with what editing leaves behind: closer to YAML than noise.
+    fn lines() -> impl Strategy<Value = String> {
+        let line = prop::sample::select(vec![
+            "listen: 127.0.0.1:1",
+            "models:",
+            "- name: m",
+            "  kind: array",
+            "  backends:",
+            "  - kind: sandbox",
+            "    concurrency: 99999999999999999999",
+            "tenants: [",
+            "nats: { url: nats://h",
+            "limits: &a { body_bytes_max: *a }",
+            "<<: *b",
+            "? [a, b]",
+            "\t- 'x",
+            "--- !!binary |",
+            "é: \"\\u0000\"",
+            "roles: null",
+            "...",
+        ]);
+        prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_no_configuration_is_refused_with_a_place_and_a_reason(noise in "\\PC{0,200}", yaml in lines()) {
+            for text in [noise, yaml] {
+                if let Err(error) = parse(&text, "tidemill.yaml") {
+                    let lines = text.lines().count() as u64 + 1;
+                    prop_assert!(error.line <= lines, "{}: of {} lines", error, lines);
+                    prop_assert!(error.file == "tidemill.yaml" && !error.what.is_empty());
+                }
+            }
+        }
     }
 
     #[test]

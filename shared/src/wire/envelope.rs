@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::wire::Part;
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     #[test]
     fn the_envelope_has_its_golden_bytes() {
@@ -170,5 +171,21 @@ mod tests {
         }
         let newer = Newer { old: [("a", 1), ("b", 2)].into() };
         assert_eq!(Part::encode(&newer, Bytes::new()).decode::<Older>().unwrap(), Older { a: 1 });
+    }
+
+    proptest! {
+        /// Bytes that a disk or another release has changed.
+        #[test]
+        fn a_damaged_envelope_is_refused_or_another_and_never_a_panic(at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let whole = Part::encode(&sample(), Bytes::new()).head;
+            let mut damaged = whole.to_vec();
+            damaged[at.index(whole.len())] = to;
+            for head in [damaged.clone(), damaged[..cut.index(whole.len())].to_vec()] {
+                if let Ok(read) = (Part { head: head.into(), body: Bytes::new() }).decode::<Envelope>() {
+                    let again = Part::encode(&read, Bytes::new());
+                    prop_assert_eq!(again.decode::<Envelope>().unwrap(), read);
+                }
+            }
+        }
     }
 }

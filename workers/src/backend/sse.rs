@@ -161,7 +161,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Result<Item, TooLarge>> {
-        let mut parser = Parser::default();
+        parse_with(Parser::default(), pieces)
+    }
+
+    fn parse_with<'a>(mut parser: Parser, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Result<Item, TooLarge>> {
         let mut items = Vec::new();
         for piece in pieces {
             parser.push(piece);
@@ -261,13 +264,16 @@ mod tests {
             let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
             at.sort_unstable();
             let pieces = at.windows(2).map(|w| &bytes[w[0]..w[1]]);
-            prop_assert_eq!(parse(pieces), parse([bytes.as_slice()]));
-            prop_assert_eq!(parse(bytes.chunks(1)), parse([bytes.as_slice()]));
+            for parser in [Parser::default, Parser::of_named] {
+                let whole = parse_with(parser(), [bytes.as_slice()]);
+                prop_assert_eq!(&parse_with(parser(), pieces.clone()), &whole);
+                prop_assert_eq!(parse_with(parser(), bytes.chunks(1)), whole);
+            }
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            parse([bytes.as_slice()]);
+        fn no_bytes_make_it_panic_and_their_pieces_are_the_same(bytes in prop::collection::vec(any::<u8>(), 0..200), size in 1..9usize) {
+            prop_assert_eq!(parse(bytes.chunks(size)), parse([bytes.as_slice()]));
         }
     }
 }
