@@ -8,6 +8,13 @@ mod publish;
 mod request_line;
 mod segment;
 pub(crate) mod steward;
+mod yard;
+
+pub use driver::Driver;
+pub use publish::Batched;
+pub use segment::row_id;
+pub(crate) use request_line::RequestLine;
+pub use yard::{Composer, Yard};
 
 use crate::check::{self, Metadata};
 use crate::files;

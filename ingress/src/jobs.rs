@@ -13,6 +13,7 @@ mod watch;
 
 pub(crate) use events::event_stream;
 pub(crate) use submit::{Errand, fingerprint};
+pub use submit::{accept, addressed, request_id};
 pub(crate) use sweeper::forget;
 pub(crate) use watch::Watch;
 

@@ -49,6 +49,8 @@ mod road;
 mod routes;
 mod server;
 mod service;
+#[doc(hidden)]
+pub mod simulated;
 mod strangers;
 mod table;
 mod ticket;

@@ -19,9 +19,9 @@ use std::sync::Arc;
 const ROUNDS_MAX: usize = 8;
 
 /// The requests of one frame, and the frame.
-struct Load {
-    ids: Vec<RequestId>,
-    frame: Bytes,
+pub(crate) struct Load {
+    pub(crate) ids: Vec<RequestId>,
+    pub(crate) frame: Bytes,
 }
 
 /// Publishes what is queued for one model, until the queue is closed.
@@ -58,7 +58,7 @@ async fn publish_round(road: &Road, lane: &LaneSubject, ids: Vec<RequestId>) {
 }
 
 /// Packs requests into as few frames as they fit.
-fn loads(parts: Vec<(RequestId, Part)>) -> Vec<Load> {
+pub(crate) fn loads(parts: Vec<(RequestId, Part)>) -> Vec<Load> {
     let (mut loads, mut ids, mut writer) = (Vec::with_capacity(1), Vec::with_capacity(parts.len()), FrameWriter::new());
     for (id, part) in parts {
         if !writer.fits(&part) {

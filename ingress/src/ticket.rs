@@ -49,7 +49,7 @@ impl Meter {
         self.0.fetch_add(bytes, Ordering::Relaxed)
     }
 
-    fn sub(&self, bytes: usize) {
+    pub(crate) fn sub(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

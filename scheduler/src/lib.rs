@@ -14,6 +14,8 @@ mod quota;
 pub mod reservations;
 mod service;
 mod settled;
+#[doc(hidden)]
+pub mod simulated;
 mod window;
 
 pub use quota::{Ledger, Treasury};

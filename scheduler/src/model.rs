@@ -2,7 +2,11 @@
 
 mod announce;
 mod frames;
+mod reading;
 mod returns;
+
+pub use frames::item;
+pub use reading::{HELD_EVERY, Reading};
 
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
@@ -30,11 +34,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How often what is held is announced to the ingresses, however busy the loop is, and what it must be older than to be named.
-const HELD_EVERY: Duration = Duration::from_secs(1);
-
 /// A new owner asks the workers what they run and waits this long for the answers before it dispatches.
-const SETTLE: Duration = Duration::from_millis(250);
+pub const SETTLE: Duration = Duration::from_millis(250);
 
 /// What reaches the loop.
 #[derive(Debug)]
@@ -154,16 +155,13 @@ struct Owner {
     metrics: ModelMetrics,
     model: Model,
     revision: u64,
-    since: Time,
     announce_at: Time,
     engine: Engine,
     quota: Counter,
     registrar: Registrar,
     waiting: HashMap<RequestId, Waiting>,
     tokens: HashMap<FrameKey, AckToken>,
-    /// The last sequence handed out before this owner came, and to it.
-    position: (u64, u64),
-    delivered: (u64, u64),
+    reading: Reading,
     windows: [Arc<Window>; Lane::ALL.len()],
     waits: Arc<Waits>,
     actions: Vec<Action>,
@@ -203,13 +201,11 @@ impl Owner {
             office,
             model: model.clone(),
             revision,
-            since: now,
             announce_at: now + HELD_EVERY,
             engine: Engine::new(config),
             waiting: HashMap::new(),
             tokens: HashMap::new(),
-            position: (0, 0),
-            delivered: (0, 0),
+            reading: Reading::new(now),
             windows,
             waits,
             actions: Vec::new(),
@@ -281,7 +277,7 @@ impl Owner {
             Input::Read(Read::Deliveries(lane, deliveries)) => {
                 events.extend(deliveries.iter().filter_map(|delivery| self.take_delivery(now, lane, delivery)));
             }
-            Input::Read(Read::Position { epoch, sequence }) => self.position = (epoch, sequence),
+            Input::Read(Read::Position { epoch, sequence }) => self.reading.opened(epoch, sequence),
             Input::Surrender(done) => {
                 self.engine.surrender(&mut self.actions);
                 self.surrendered = Some(done);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// `Unavailable`: it comes again.
-pub(crate) async fn trim(broker: &Arc<dyn Broker>, delivery: Delivery) -> Result<Option<Delivery>, BrokerError> {
+pub async fn trim(broker: &Arc<dyn Broker>, delivery: Delivery) -> Result<Option<Delivery>, BrokerError> {
     let Ok(parts) = decode(&delivery.frame) else { return Ok(Some(delivery)) }; // The owner says so, and drops it.
     let may_have_ended = delivery.attempt > 1 || parts.first().and_then(reference).is_some_and(|(_, of)| of.again);
     if !may_have_ended {

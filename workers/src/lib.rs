@@ -1,5 +1,6 @@
 //! Batch in, answers out: a worker takes batches it has credit for, calls its backends and streams the answers back.
 
+mod accept;
 pub mod backend;
 #[cfg(feature = "local")]
 pub mod local;
@@ -7,6 +8,8 @@ mod metrics;
 mod run;
 pub mod sandbox;
 mod service;
+#[doc(hidden)]
+pub mod simulated;
 mod table;
 pub mod usage;
 

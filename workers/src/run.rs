@@ -9,7 +9,9 @@ mod sequence;
 mod split;
 
 pub(crate) use array::run as array;
+pub use deferred::{Begun, begin_one};
 pub(crate) use sequence::run as sequence;
+pub use split::{Groups, Over, Verdict};
 
 use crate::backend::{Backend, BackendError};
 use crate::metrics::Metrics;
@@ -38,28 +40,28 @@ pub(crate) struct Bench {
 
 /// One accepted request.
 #[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub(crate) id: RequestId,
-    pub(crate) exec: ExecId,
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) body: Bytes,
-    pub(crate) queue_ms: u32,
+pub struct Job {
+    pub id: RequestId,
+    pub exec: ExecId,
+    pub envelope: Arc<Envelope>,
+    pub body: Bytes,
+    pub queue_ms: u32,
     /// It was returned before.
-    pub(crate) again: bool,
+    pub again: bool,
     /// How the caller's limits stood, for the head of the answer.
-    pub(crate) standing: Option<Box<Standing>>,
-    pub(crate) deadline: Time,
-    pub(crate) cancel: CancellationToken,
+    pub standing: Option<Box<Standing>>,
+    pub deadline: Time,
+    pub cancel: CancellationToken,
 }
 
 impl Job {
     /// Whether its outcome goes on record instead of to an inbox.
-    pub(crate) fn is_deferred(&self) -> bool {
+    pub fn is_deferred(&self) -> bool {
         self.envelope.job.is_some()
     }
 
     /// Whether nobody waits for it any more.
-    pub(crate) fn is_cancelled(&self) -> bool {
+    pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
 }

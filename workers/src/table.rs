@@ -16,28 +16,28 @@ const REPORTS_MAX: usize = 8;
 
 /// Whom to tell when an execution ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) scheduler: NodeId,
-    pub(crate) batch: BatchId,
+pub struct Report {
+    pub scheduler: NodeId,
+    pub batch: BatchId,
 }
 
 /// One request in execution.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) exec: ExecId,
-    pub(crate) model: Token,
-    pub(crate) lane: Lane,
+pub struct Entry {
+    pub exec: ExecId,
+    pub model: Token,
+    pub lane: Lane,
     /// While it runs; none once its outcome is only to be put on record.
-    pub(crate) call: Option<CallId>,
-    pub(crate) ingress: NodeId,
-    pub(crate) since: Time,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) reports: Vec<Report>,
+    pub call: Option<CallId>,
+    pub ingress: NodeId,
+    pub since: Time,
+    pub cancel: CancellationToken,
+    pub reports: Vec<Report>,
 }
 
 /// One backend call, which has ended when the last of its requests has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct CallId(u64);
+pub struct CallId(u64);
 
 #[derive(Debug)]
 struct Call {
@@ -47,7 +47,7 @@ struct Call {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub struct Table {
     running: HashMap<RequestId, Entry>,
     calls: HashMap<CallId, Call>,
     /// Calls by model and backend: as many entries as the configuration has backends.
@@ -62,7 +62,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// Whether a batch of an owner at `revision` may start a call at a backend of `concurrency`.
-    pub(crate) fn admit(&mut self, model: &Token, revision: u64, backend: &str, concurrency: u32) -> Result<(), RefuseReason> {
+    pub fn admit(&mut self, model: &Token, revision: u64, backend: &str, concurrency: u32) -> Result<(), RefuseReason> {
         let newest = self.fences.entry(model.clone()).or_default();
         if revision < *newest {
             return Err(RefuseReason::Fenced);
@@ -94,7 +94,7 @@ impl Table {
     }
 
     /// A call for requests that are about to [`Table::start`]. One that gets none never counts.
-    pub(crate) fn begin_call(&mut self, model: &Token, backend: &str) -> CallId {
+    pub fn begin_call(&mut self, model: &Token, backend: &str) -> CallId {
         self.calls_begun += 1;
         self.count_calls(model, backend, |calls| *calls += 1);
         let id = CallId(self.calls_begun);
@@ -103,7 +103,7 @@ impl Table {
     }
 
     /// Forgets a call whose requests all ran here already.
-    pub(crate) fn drop_if_empty(&mut self, call: CallId) {
+    pub fn drop_if_empty(&mut self, call: CallId) {
         if self.calls.get(&call).is_some_and(|call| call.left == 0)
             && let Some(call) = self.calls.remove(&call)
         {
@@ -112,7 +112,7 @@ impl Table {
     }
 
     /// A second dispatch of a request that runs here is answered by the execution that runs. False: it does not.
-    pub(crate) fn join(&mut self, id: RequestId, report: Report) -> bool {
+    pub fn join(&mut self, id: RequestId, report: Report) -> bool {
         let Some(entry) = self.running.get_mut(&id) else { return false };
         if entry.reports.len() < REPORTS_MAX && !entry.reports.contains(&report) {
             entry.reports.push(report);
@@ -120,12 +120,12 @@ impl Table {
         true
     }
 
-    pub(crate) fn is_running(&self, id: RequestId) -> bool {
+    pub fn is_running(&self, id: RequestId) -> bool {
         self.running.contains_key(&id)
     }
 
     /// Enters an execution. One that was cancelled before it came is cancelled from the start.
-    pub(crate) fn start(&mut self, id: RequestId, entry: Entry) {
+    pub fn start(&mut self, id: RequestId, entry: Entry) {
         if self.cancelled.contains(id) {
             entry.cancel.cancel();
         }
@@ -136,7 +136,7 @@ impl Table {
     }
 
     /// An execution has ended. With the last one of its call the backend's place is free, before anybody is told.
-    pub(crate) fn end(&mut self, id: RequestId, exec: ExecId) -> Option<Entry> {
+    pub fn end(&mut self, id: RequestId, exec: ExecId) -> Option<Entry> {
         if self.running.get(&id).is_none_or(|entry| entry.exec != exec) {
             return None;
         }
@@ -146,7 +146,7 @@ impl Table {
     }
 
     /// The call has ended for a request that stays here until its outcome is on record. Returns whom to tell, once.
-    pub(crate) fn free(&mut self, id: RequestId, exec: ExecId) -> Option<(Token, Vec<Report>)> {
+    pub fn free(&mut self, id: RequestId, exec: ExecId) -> Option<(Token, Vec<Report>)> {
         let entry = self.running.get_mut(&id).filter(|entry| entry.exec == exec)?;
         let call = entry.call.take()?;
         let told = (entry.model.clone(), entry.reports.clone());
@@ -163,7 +163,7 @@ impl Table {
     }
 
     /// Cancels requests, or only one execution of them.
-    pub(crate) fn cancel(&mut self, now: Time, ids: &[RequestId], exec: Option<ExecId>) {
+    pub fn cancel(&mut self, now: Time, ids: &[RequestId], exec: Option<ExecId>) {
         for id in ids {
             if exec.is_none() {
                 self.cancelled.insert(*id, now);
@@ -175,12 +175,12 @@ impl Table {
         self.cancelled.sweep(now);
     }
 
-    pub(crate) fn ingress_seen(&mut self, now: Time, ingress: NodeId) {
+    pub fn ingress_seen(&mut self, now: Time, ingress: NodeId) {
         self.ingresses.insert(ingress, now);
     }
 
     /// Cancels what dead ingresses asked for: their callers are gone with them.
-    pub(crate) fn cancel_orphans(&mut self, now: Time) {
+    pub fn cancel_orphans(&mut self, now: Time) {
         let (silent, live) = self.ingresses.drain().partition(|(_, seen): &(_, Time)| now.since(*seen) >= INGRESS_SILENT);
         self.ingresses = live;
         let silent: HashMap<NodeId, Time> = silent;
@@ -188,25 +188,25 @@ impl Table {
         orphans.for_each(|entry| entry.cancel.cancel());
     }
 
-    pub(crate) fn drain(&mut self) {
+    pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    pub(crate) const fn is_draining(&self) -> bool {
+    pub const fn is_draining(&self) -> bool {
         self.draining
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.running.len()
     }
 
-    pub(crate) fn running(&self, model: &Token) -> Vec<Running> {
+    pub fn running(&self, model: &Token) -> Vec<Running> {
         let of_model = self.running.iter().filter(|(_, entry)| entry.model == *model);
         of_model.map(|(id, entry)| Running { id: *id, exec: entry.exec, lane: entry.lane }).collect()
     }
 
     /// Interactive requests that began at or before `before`, by the ingress that waits for them.
-    pub(crate) fn held(&self, before: Time) -> HashMap<NodeId, Vec<RequestId>> {
+    pub fn held(&self, before: Time) -> HashMap<NodeId, Vec<RequestId>> {
         let mut held: HashMap<NodeId, Vec<RequestId>> = HashMap::new();
         for (id, entry) in self.running.iter().filter(|(_, entry)| entry.since <= before && !entry.lane.is_deferred()) {
             held.entry(entry.ingress.clone()).or_default().push(*id);

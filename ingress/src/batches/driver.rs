@@ -10,15 +10,13 @@ use super::output;
 use super::publish::{self, Batched};
 use super::request_line::RequestLine;
 use super::segment::{Row, Segment, row_id};
-use crate::gate::Gate;
-use crate::jobs::notify;
+use super::yard::Yard;
 use bytes::Bytes;
-use shared::broker::{BrokerError, Feed, Follower, Journal, Since, Topic};
-use shared::clock::{self, Time};
-use shared::domain::{Lane, RequestId};
+use shared::broker::{Broker, BrokerError, Feed, Follower, Journal, Since, Topic};
+use shared::clock::Time;
+use shared::domain::RequestId;
 use shared::entropy;
 use shared::error::{Code, Failure};
-use shared::identity::Caller;
 use shared::jobs::{self, Batch, BatchState, Commit, File, OpenSegment, Outcome, StoreError, Stored};
 use shared::wire::{JobRef, Usage};
 use std::collections::VecDeque;
@@ -44,8 +42,8 @@ enum Halt {
     Expired,
 }
 
-pub(super) struct Driver {
-    gate: Arc<Gate>,
+pub struct Driver {
+    yard: Arc<dyn Yard>,
     batch: Batch,
     revision: u64,
     file: File,
@@ -64,21 +62,21 @@ impl Driver {
     ///
     /// # Errors
     /// Those of the broker.
-    pub(super) async fn resume(gate: Arc<Gate>, stored: Stored<Batch>, file: File) -> Result<Self, StoreError> {
+    pub async fn resume(yard: Arc<dyn Yard>, stored: Stored<Batch>, file: File) -> Result<Self, StoreError> {
         let Stored { value: batch, revision } = stored;
-        let input = Input::open(&gate.road.broker, &file, batch.cursor, gate.config.limits.body_bytes_max);
+        let input = Input::open(yard.as_ref(), &file, batch.cursor);
         let feed = Feed::Journal(Journal::Results, Some(Topic::from(batch.id.clone())));
-        let follower = gate.broker().follow(&feed, Since::Start).await?;
-        let (next, looked_at) = (batch.settled, clock::now());
+        let follower = yard.broker().follow(&feed, Since::Start).await?;
+        let (next, looked_at) = (batch.settled, yard.now());
         let open = VecDeque::new();
-        Ok(Self { gate, batch, revision, file, input, exhausted: false, next, open, follower, segment_bytes: 0, looked_at })
+        Ok(Self { yard, batch, revision, file, input, exhausted: false, next, open, follower, segment_bytes: 0, looked_at })
     }
 
-    /// Runs the batch to its end.
+    /// Runs the batch to its end, and returns it as it is then.
     ///
     /// # Errors
     /// Those of the broker: it can be resumed.
-    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+    pub async fn run(mut self) -> Result<Batch, StoreError> {
         loop {
             self.look().await?;
             self.fill().await?;
@@ -90,21 +88,25 @@ impl Driver {
         }
     }
 
+    fn broker(&self) -> &dyn Broker {
+        self.yard.broker().as_ref()
+    }
+
     fn halt(&self) -> Option<Halt> {
         if self.batch.state == BatchState::Cancelling {
             return Some(Halt::Cancelled);
         }
-        (clock::unix_ms() >= self.batch.expires_ms).then_some(Halt::Expired)
+        (self.yard.unix_ms() >= self.batch.expires_ms).then_some(Halt::Expired)
     }
 
     /// Reads the record again from time to time, ends what was cancelled or is too late, and asks after what is silent.
     async fn look(&mut self) -> Result<(), StoreError> {
-        let now = clock::now();
+        let now = self.yard.now();
         if now.since(self.looked_at) < LOOK_EVERY {
             return Ok(());
         }
         self.looked_at = now;
-        let stored: Option<Stored<Batch>> = jobs::get(self.gate.broker(), &self.batch.tenant, &self.batch.id).await?;
+        let stored: Option<Stored<Batch>> = jobs::get(self.broker(), &self.batch.tenant, &self.batch.id).await?;
         let stored = stored.ok_or(StoreError::NotFound)?;
         self.batch.state = stored.value.state;
         self.batch.cancelling_ms = stored.value.cancelling_ms;
@@ -126,10 +128,10 @@ impl Driver {
         for segment in &self.open {
             let commits: Vec<Commit> = segment.missing().map(|row| self.commit(segment.number, row, halt.failure())).collect();
             ids.extend(commits.iter().map(|commit| commit.outcome.id));
-            jobs::commit(self.gate.broker(), commits).await;
+            jobs::commit(self.broker(), commits).await;
         }
         if !ids.is_empty() {
-            self.gate.road.call_off(ids);
+            self.yard.call_off(ids);
         }
         Ok(())
     }
@@ -137,7 +139,7 @@ impl Driver {
     /// A segment that is silent is published again where the queue has forgotten it.
     async fn ask_after(&mut self, n: usize, now: Time) -> Result<(), StoreError> {
         self.open[n].heard_at = now;
-        let broker = Arc::clone(&self.gate.road.broker);
+        let broker = Arc::clone(self.yard.broker());
         for place in self.open[n].frames.clone() {
             if broker.holds(place.lane, place.epoch, place.sequence).await? {
                 return Ok(());
@@ -151,8 +153,7 @@ impl Driver {
             return Ok(());
         }
         tracing::warn!(batch = %self.batch.id, segment = self.open[n].number, "lines that the queue has forgotten are published again");
-        let line_bytes_max = self.gate.config.limits.body_bytes_max;
-        let piece = Input::open(&broker, &self.file, self.open[n].start, line_bytes_max).segment().await?;
+        let piece = Input::open(self.yard.as_ref(), &self.file, self.open[n].start).segment().await?;
         let missing: Vec<u32> = self.open[n].missing().collect();
         let (_, mut batched) = self.compose(self.open[n].number, &piece.ok_or(BrokerError::Gone)?);
         batched.retain(|one| missing.contains(&one.row()));
@@ -183,7 +184,7 @@ impl Driver {
 
     /// Puts the lines of a segment on their way; those that cannot be read have their outcome at once.
     async fn begin(&mut self, piece: &Piece) -> Result<Segment, StoreError> {
-        let (number, now) = (self.next, clock::now());
+        let (number, now) = (self.next, self.yard.now());
         let (lines, batched) = self.compose(number, piece);
         let rows = lines.iter().map(|(row, _)| row.clone()).collect();
         let large = batched.iter().filter(|one| one.is_large()).map(Batched::row).collect();
@@ -200,33 +201,24 @@ impl Driver {
         }
         let refused = lines.into_iter().enumerate().filter_map(|(row, (_, refused))| Some((index(row), refused?)));
         let commits: Vec<Commit> = refused.map(|(row, failure)| self.commit(number, row, failure)).collect();
-        jobs::commit(self.gate.broker(), commits).await;
-        segment.frames = publish::send(self.gate.broker(), &self.batch, number, "", batched).await?;
+        jobs::commit(self.broker(), commits).await;
+        segment.frames = publish::send(self.broker(), &self.batch, number, "", batched).await?;
         Ok(segment)
     }
 
     /// The rows of a segment with why they cannot be run, and those that can.
     fn compose(&self, number: u32, piece: &Piece) -> (Vec<(Row, Option<Failure>)>, Vec<Batched>) {
-        let caller = self.caller();
+        let compose = self.yard.composer(&self.batch);
         let (mut rows, mut batched) = (Vec::with_capacity(piece.lines.len()), Vec::with_capacity(piece.lines.len()));
         for (row, line) in piece.lines.iter().enumerate() {
             let RequestLine { custom_id, body } = RequestLine::read(self.batch.op, line.text.as_ref());
             let of = JobRef { job: self.batch.id.clone(), part: number, row: index(row), line: true, again: false };
             let id = row_id(&self.batch.id, number, index(row));
-            let composed = body.and_then(|body| publish::compose(&self.gate, caller.as_ref(), &self.batch, of, id, body));
+            let composed = body.and_then(|body| compose(of, id, body));
             let refused = composed.map(|one| batched.push(one)).err();
             rows.push((Row { custom_id, line: line.number }, refused));
         }
         (rows, batched)
-    }
-
-    /// Whoever created the batch, with the rights that they have now.
-    fn caller(&self) -> Result<Caller, Failure> {
-        let Batch { tenant, role, key, scope, op, .. } = &self.batch;
-        let scope = scope.clone().map(Arc::new);
-        let caller = self.gate.directory().acting(tenant, role, key.as_deref(), scope)?;
-        caller.may_call(*op, Lane::Bulk)?;
-        Ok(caller)
     }
 
     fn outcome(&self, number: u32, row: u32, failure: Failure) -> Outcome {
@@ -244,7 +236,7 @@ impl Driver {
         let mut wait = if self.open.front().is_some_and(Segment::is_settled) { Duration::ZERO } else { LOOK_EVERY / 2 };
         while let Some(entry) = self.follower.next(wait).await? {
             let number = entry.key.rsplit('.').next().and_then(|part| part.parse::<u32>().ok());
-            let now = clock::now();
+            let now = self.yard.now();
             let segment = self.open.iter_mut().find(|segment| Some(segment.number) == number);
             if let (Some(segment), Some(value)) = (segment, entry.value) {
                 jobs::read(&value).into_iter().for_each(|(outcome, body)| segment.hear(outcome, body, now));
@@ -260,7 +252,7 @@ impl Driver {
     /// Writes the first segments that have all their outcomes, and steps the record past them.
     async fn settle(&mut self) -> Result<(), StoreError> {
         while let Some(mut segment) = self.open.pop_front_if(|segment| segment.is_settled()) {
-            let broker = Arc::clone(&self.gate.road.broker);
+            let broker = Arc::clone(self.yard.broker());
             let blobs = output::claim(broker.as_ref(), &mut segment).await?;
             self.segment_bytes = (self.segment_bytes * 3 + segment.bytes).div_ceil(4);
             output::write(broker.as_ref(), &mut self.batch, &segment.settle()).await?;
@@ -277,21 +269,21 @@ impl Driver {
     async fn record(&mut self) -> Result<(), StoreError> {
         let open = self.open.iter().map(|segment| OpenSegment { number: segment.number, frames: segment.frames.clone() });
         self.batch.open = open.collect();
-        match jobs::replace(self.gate.broker(), &self.batch, self.revision).await {
+        match jobs::replace(self.broker(), &self.batch, self.revision).await {
             Err(StoreError::Broker(BrokerError::Conflict)) => {
-                let stored: Option<Stored<Batch>> = jobs::get(self.gate.broker(), &self.batch.tenant, &self.batch.id).await?;
+                let stored: Option<Stored<Batch>> = jobs::get(self.broker(), &self.batch.tenant, &self.batch.id).await?;
                 let Stored { value, revision } = stored.ok_or(StoreError::NotFound)?;
                 self.batch.state = value.state;
                 self.batch.cancelling_ms = value.cancelling_ms;
-                self.revision = jobs::replace(self.gate.broker(), &self.batch, revision).await?;
+                self.revision = jobs::replace(self.broker(), &self.batch, revision).await?;
             }
             written => self.revision = written?,
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(), StoreError> {
-        let now_ms = clock::unix_ms();
+    async fn finish(mut self) -> Result<Batch, StoreError> {
+        let now_ms = self.yard.unix_ms();
         let state = match self.halt() {
             Some(Halt::Cancelled) => BatchState::Cancelled,
             Some(Halt::Expired) if self.batch.counts.failed > 0 => BatchState::Expired,
@@ -301,14 +293,13 @@ impl Driver {
         self.batch.counts.total = self.batch.counts.completed + self.batch.counts.failed;
         (self.batch.state, self.batch.ended_ms) = (state, Some(now_ms));
         self.record().await?;
-        output::show(self.gate.broker(), &self.batch).await?;
-        notify::of_batch(&self.gate, &self.batch).await?;
+        output::show(self.broker(), &self.batch).await?;
         let whole = Topic::from(self.batch.id.clone());
-        if let Err(error) = self.gate.broker().erase(Journal::Results, &whole).await {
+        if let Err(error) = self.broker().erase(Journal::Results, &whole).await {
             tracing::debug!(%error, "the results of a batch were left to age away");
         }
         tracing::info!(batch = %self.batch.id, tenant = %self.batch.tenant, ?state, completed = self.batch.counts.completed, failed = self.batch.counts.failed, "a batch has ended");
-        Ok(())
+        Ok(self.batch)
     }
 }
 

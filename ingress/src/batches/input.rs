@@ -1,14 +1,17 @@
 //! edge: the input file of a batch, read segment by segment from any place on.
 
 use super::lines::{Cutter, Gathered, Line};
+use super::yard::Yard;
 use crate::files::PartReader;
-use shared::broker::{Broker, BrokerError};
+use shared::broker::BrokerError;
 use shared::jobs::{Cursor, File};
 use std::sync::Arc;
 
 pub(super) struct Input {
     parts: PartReader,
     cutter: Cutter,
+    /// Lines of a segment.
+    lines_max: usize,
     ended: bool,
 }
 
@@ -20,9 +23,9 @@ pub(super) struct Piece {
 }
 
 impl Input {
-    pub(super) fn open(broker: &Arc<dyn Broker>, file: &File, at: Cursor, line_bytes_max: usize) -> Self {
-        let parts = PartReader { broker: Arc::clone(broker), content: file.content().clone(), next: at.part, end: file.parts };
-        Self { parts, cutter: Cutter::new(at, line_bytes_max), ended: false }
+    pub(super) fn open(yard: &dyn Yard, file: &File, at: Cursor) -> Self {
+        let parts = PartReader { broker: Arc::clone(yard.broker()), content: file.content().clone(), next: at.part, end: file.parts };
+        Self { parts, cutter: Cutter::new(at, yard.line_bytes_max()), lines_max: yard.segment_lines_max(), ended: false }
     }
 
     /// The lines of the next segment; `None` at the end of the file.
@@ -31,7 +34,7 @@ impl Input {
     /// `Unavailable`; `Gone` when a part of the file is not there.
     pub(super) async fn segment(&mut self) -> Result<Option<Piece>, BrokerError> {
         let (start, mut gathered) = (self.cutter.cursor(), Gathered::default());
-        while !gathered.is_full() {
+        while !gathered.is_full(self.lines_max) {
             match self.line().await? {
                 Some(line) => gathered.push(line),
                 None => break,

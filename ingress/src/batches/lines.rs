@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use shared::jobs::Cursor;
 
-/// Lines of a segment: a few full backend batches.
+/// Lines of a segment, unless its driver is told otherwise: a few full backend batches.
 pub(crate) const SEGMENT_LINES_MAX: usize = 256;
 
 /// Bytes of a segment's lines, from which on it takes no more.
@@ -103,8 +103,8 @@ impl Gathered {
         self.lines.push(line);
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.lines.len() >= SEGMENT_LINES_MAX || self.bytes >= SEGMENT_BYTES_MAX
+    pub(crate) fn is_full(&self, lines_max: usize) -> bool {
+        self.lines.len() >= lines_max || self.bytes >= SEGMENT_BYTES_MAX
     }
 }
 

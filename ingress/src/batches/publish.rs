@@ -18,10 +18,10 @@ use std::time::Duration;
 const FULL_PAUSE: Duration = Duration::from_millis(250);
 
 /// A line that can be run.
-pub(super) struct Batched {
-    model: Token,
-    envelope: Envelope,
-    body: Bytes,
+pub struct Batched {
+    pub model: Token,
+    pub envelope: Envelope,
+    pub body: Bytes,
 }
 
 impl Batched {

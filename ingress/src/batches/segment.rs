@@ -105,7 +105,7 @@ impl Segment {
 }
 
 /// The id of a row's request: the same whenever the row is published.
-pub(crate) fn row_id(batch: &Token, segment: u32, row: u32) -> RequestId {
+pub fn row_id(batch: &Token, segment: u32, row: u32) -> RequestId {
     let mut hasher = blake3::Hasher::new();
     hasher.update(batch.as_str().as_bytes()).update(&segment.to_le_bytes()).update(&row.to_le_bytes());
     let mut bytes = [0; 16];

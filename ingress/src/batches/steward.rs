@@ -2,6 +2,7 @@
 
 use super::driver::Driver;
 use crate::gate::Gate;
+use crate::jobs::notify;
 use crate::lease::Lease;
 use shared::broker::{BrokerError, Bucket, Feed, Follower, Since};
 use shared::clock;
@@ -125,7 +126,8 @@ async fn take_on(gate: &Arc<Gate>, tenant: &str, id: &Token) -> Result<(), Store
         return fail(gate, &stored.value).await;
     };
     let begun = begin(gate, stored, file.lines).await?;
-    Driver::resume(Arc::clone(gate), begun, file).await?.run().await
+    let ended = Driver::resume(Arc::<Gate>::clone(gate), begun, file).await?.run().await?;
+    notify::of_batch(gate, &ended).await // If this process ends first, the sweeper does.
 }
 
 async fn begin(gate: &Gate, stored: Stored<Batch>, lines: u64) -> Result<Stored<Batch>, StoreError> {

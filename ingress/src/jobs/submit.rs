@@ -75,7 +75,7 @@ pub(crate) fn fingerprint(op: Operation, body: &[u8]) -> Vec<u8> {
 }
 
 /// The id of a job's request.
-pub(crate) fn request_id(job: &Token) -> RequestId {
+pub fn request_id(job: &Token) -> RequestId {
     let hex = job.as_str().rsplit('_').next().unwrap_or_default();
     RequestId(
         Uuid::try_parse(hex).unwrap_or_else(|_| Uuid::new_v8(*blake3::hash(hex.as_bytes()).as_bytes().first_chunk().expect("32 bytes"))),
@@ -142,7 +142,7 @@ pub(super) async fn again(broker: &dyn Broker, ended: &Job, envelope: Envelope, 
 }
 
 /// An envelope as the lane of jobs carries it.
-fn addressed(envelope: Envelope, id: Token, within_ms: u64) -> Envelope {
+pub fn addressed(envelope: Envelope, id: Token, within_ms: u64) -> Envelope {
     Envelope {
         id: request_id(&id),
         lane: Lane::Async,
@@ -160,7 +160,11 @@ pub(super) async fn input(broker: &dyn Broker, job: &Token) -> Result<Option<(En
     Ok(part.and_then(|part| Some((part.decode().ok()?, part.body))))
 }
 
-async fn accept(broker: &dyn Broker, job: Job, model: &Token, mut envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
+/// Puts a job on record and into its lane, or finds the one that is there under its id.
+///
+/// # Errors
+/// `idempotency_mismatch`, `queue_full`, `broker_unavailable`.
+pub async fn accept(broker: &dyn Broker, job: Job, model: &Token, mut envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
     let body = check_claim(broker, &mut envelope, body).await.map_err(|error| native::of_broker(&error))?;
     let frame = encode_one(&envelope, &body);
     match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {

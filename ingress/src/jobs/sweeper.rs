@@ -82,17 +82,43 @@ impl<T: Kept> Walk<T> {
     }
 }
 
+/// What a job's record asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It was kept long enough.
+    Forget,
+    /// It has ended, and its tenant may have to hear so.
+    Tell,
+    Expire,
+    /// Its lane may have forgotten it.
+    LookAfter,
+    Nothing,
+}
+
+pub const fn duty(job: &Job, now_ms: u64, keep_ms: u64) -> Duty {
+    match job.ended_ms {
+        Some(ended_ms) if ended_ms.saturating_add(keep_ms) <= now_ms => Duty::Forget,
+        Some(_) => Duty::Tell,
+        None if job.deadline_ms.saturating_add(GRACE_MS) <= now_ms => Duty::Expire,
+        None if job.created_ms.saturating_add(SETTLED_MS) <= now_ms => Duty::LookAfter,
+        None => Duty::Nothing,
+    }
+}
+
 async fn jobs_round(gate: &Gate) -> Result<(), StoreError> {
     let keep_ms = gate.config.jobs.keep_s.saturating_mul(1_000);
     let mut walk = Walk::<Job>::begin(gate.broker()).await?;
     while let Some(job) = walk.next().await? {
         let now_ms = clock::unix_ms();
-        match job.ended_ms {
-            Some(ended_ms) if ended_ms.saturating_add(keep_ms) <= now_ms => forget(gate.broker(), &job).await?,
-            Some(_) => notify::of_job(gate, &job).await?,
-            None if job.deadline_ms.saturating_add(GRACE_MS) <= now_ms => expire(gate, &job).await,
-            None if job.created_ms.saturating_add(SETTLED_MS) <= now_ms => look_after(gate, &job).await?,
-            None => {}
+        match duty(&job, now_ms, keep_ms) {
+            Duty::Forget => forget(gate.broker(), &job).await?,
+            Duty::Tell => notify::of_job(gate, &job).await?,
+            Duty::Expire => {
+                expire(gate.broker(), &job).await;
+                gate.road.call_off(vec![request_id(&job.id)]);
+            }
+            Duty::LookAfter => look_after(gate.broker(), &job, now_ms).await?,
+            Duty::Nothing => {}
         }
     }
     Ok(())
@@ -141,10 +167,9 @@ pub(crate) async fn forget(broker: &dyn Broker, job: &Job) -> Result<(), StoreEr
     jobs::delete::<Job>(broker, &job.tenant, &job.id).await
 }
 
-async fn expire(gate: &Gate, job: &Job) {
+pub async fn expire(broker: &dyn Broker, job: &Job) {
     let failure = Failure::new(Code::DeadlineExceeded, "The deadline passed before the job had run: allow more time");
-    end(gate.broker(), job, failure).await;
-    gate.road.call_off(vec![request_id(&job.id)]);
+    end(broker, job, failure).await;
 }
 
 async fn end(broker: &dyn Broker, job: &Job, failure: Failure) {
@@ -155,8 +180,10 @@ async fn end(broker: &dyn Broker, job: &Job, failure: Failure) {
 }
 
 /// Asks the lane whether it holds the job; if not, looks what came of it, and else puts it there again.
-async fn look_after(gate: &Gate, job: &Job) -> Result<(), StoreError> {
-    let broker = gate.broker();
+///
+/// # Errors
+/// Those of the store.
+pub async fn look_after(broker: &dyn Broker, job: &Job, now_ms: u64) -> Result<(), StoreError> {
     if let Some(place) = job.place
         && broker.holds(place.lane, place.epoch, place.sequence).await?
     {
@@ -165,7 +192,7 @@ async fn look_after(gate: &Gate, job: &Job) -> Result<(), StoreError> {
     if let Some((outcome, _)) = jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await?.into_iter().next() {
         return jobs::conclude(broker, &job.tenant, &job.id, &jobs::end(&outcome)).await;
     }
-    let Some(place) = publish_again(broker, job).await? else {
+    let Some(place) = publish_again(broker, job, now_ms).await? else {
         end(broker, job, Failure::new(Code::Lost, "The request is not kept any more: submit it again")).await;
         return Ok(());
     };
@@ -173,12 +200,12 @@ async fn look_after(gate: &Gate, job: &Job) -> Result<(), StoreError> {
     jobs::change(broker, &job.tenant, &job.id, |job: &mut Job| job.queued(place)).await.map(drop)
 }
 
-async fn publish_again(broker: &dyn Broker, job: &Job) -> Result<Option<Place>, BrokerError> {
+async fn publish_again(broker: &dyn Broker, job: &Job, now_ms: u64) -> Result<Option<Place>, BrokerError> {
     let Some((mut envelope, body)) = input(broker, &job.id).await? else { return Ok(None) };
     if let Some(of) = &mut envelope.job {
         of.again = true;
     }
-    let left_ms = job.deadline_ms.saturating_sub(clock::unix_ms());
+    let left_ms = job.deadline_ms.saturating_sub(now_ms);
     envelope.remaining_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
     let (to, frame) = (subject(&job.tenant, &Token::of_model(&envelope.model)), encode_one(&envelope, &body));
     let stored = broker.publish(&to, &entropy::message_id(), frame).await?;

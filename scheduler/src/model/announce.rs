@@ -3,7 +3,7 @@
 use super::{HELD_EVERY, Owner};
 use bytes::Bytes;
 use foldhash::HashMap;
-use shared::broker::{ACK_WAIT_INTERACTIVE, Address};
+use shared::broker::Address;
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
 use shared::wire::{Held, Passed, ToIngress};
@@ -32,14 +32,8 @@ impl Owner {
         *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits;
     }
 
-    /// What was handed out to an earlier owner counts as passed only when its redelivery has had time to arrive here.
     fn passed(&self, now: Time) -> Option<Passed> {
-        let settled = now.since(self.since) > ACK_WAIT_INTERACTIVE + HELD_EVERY;
-        let (epoch, sequence) = match (self.delivered, self.position) {
-            (delivered, position) if settled && position > delivered => position,
-            ((0, _), _) => return None,
-            (delivered, _) => delivered,
-        };
+        let (epoch, sequence) = self.reading.passed(now)?;
         Some(Passed { model: self.model.token.clone(), epoch, sequence })
     }
 }

@@ -25,7 +25,7 @@ impl Owner {
     pub(super) fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery) -> Option<Event> {
         let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
         if lane == Lane::Interactive {
-            self.note_delivered(delivery.epoch, delivery.sequence);
+            self.reading.delivered(delivery.epoch, delivery.sequence);
         }
         let parts = match decode(&delivery.frame) {
             Ok(parts) => parts,
@@ -60,13 +60,10 @@ impl Owner {
         let weight = self.office.treasury.weight(&envelope.tenant);
         item(envelope, weight, waiting.frame.lane, bytes, waiting.deadline)
     }
-
-    fn note_delivered(&mut self, epoch: u64, sequence: u64) {
-        self.delivered = if epoch == self.delivered.0 { (epoch, self.delivered.1.max(sequence)) } else { (epoch, sequence) };
-    }
 }
 
-fn item(envelope: Envelope, weight: u32, lane: Lane, bytes: usize, deadline: Time) -> Item {
+/// A request as the engine knows it. `bytes`: what it takes in a frame.
+pub fn item(envelope: Envelope, weight: u32, lane: Lane, bytes: usize, deadline: Time) -> Item {
     Item {
         id: envelope.id,
         longest: envelope.longest_tokens(),

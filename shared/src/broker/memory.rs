@@ -11,6 +11,8 @@ mod lane;
 mod posts;
 mod recent;
 mod records;
+mod timepiece;
+mod trouble;
 
 use self::blobs::Blobs;
 use self::feeds::MemoryFollower;
@@ -18,13 +20,14 @@ use self::journals::Pages;
 use self::lane::LaneQueue;
 use self::posts::Posts;
 use self::records::Records;
+use self::timepiece::Timepiece;
 use super::kept;
 use super::limits::{Limits, PAYLOAD_BYTES_MAX};
 use super::{
     AckToken, Address, Attached, Broker, BrokerError, Bucket, Delivery, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Listener,
     Puller, Record, Since, Store, Stored, Topic, ack_wait,
 };
-use crate::clock;
+use crate::clock::{self, Time};
 use crate::domain::Lane;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,8 +42,7 @@ pub struct MemoryBroker {
 
 #[derive(Debug)]
 struct Shared {
-    /// When this broker was made: a new one begins its sequences again.
-    epoch: u64,
+    time: Timepiece,
     lanes: [Mutex<LaneQueue>; Lane::ALL.len()],
     posts: Posts,
     records: [Mutex<Records>; Bucket::ALL.len()],
@@ -54,9 +56,15 @@ impl MemoryBroker {
     }
 
     pub fn with_limits(limits: &Limits) -> Arc<Self> {
-        let lanes = Lane::ALL.map(|lane| Mutex::new(LaneQueue::new(*limits.lane(lane), ack_wait(lane))));
+        Self::build(limits, Timepiece::default())
+    }
+
+    fn build(limits: &Limits, time: Timepiece) -> Arc<Self> {
+        // When this broker was made: a new one begins its sequences again.
+        let epoch = u64::try_from(time.unix().as_nanos()).unwrap_or(u64::MAX);
+        let lanes = Lane::ALL.map(|lane| Mutex::new(LaneQueue::new(*limits.lane(lane), ack_wait(lane), epoch)));
         let shared = Shared {
-            epoch: u64::try_from(clock::unix().as_nanos()).unwrap_or(u64::MAX),
+            time,
             lanes,
             posts: Posts::default(),
             records: Bucket::ALL.map(|bucket| Mutex::new(Records::new(bucket))),
@@ -64,6 +72,10 @@ impl MemoryBroker {
             blobs: Store::ALL.map(|store| Mutex::new(Blobs::new(limits.store(store), store.age_max()))),
         };
         Arc::new(Self { shared: Arc::new(shared) })
+    }
+
+    fn now(&self) -> Time {
+        self.shared.time.now()
     }
 
     fn with_delivery<T>(&self, token: &AckToken, act: impl FnOnce(&mut LaneQueue, u64) -> T) -> Result<T, BrokerError> {
@@ -111,8 +123,9 @@ impl Broker for MemoryBroker {
         if frame.len() > PAYLOAD_BYTES_MAX {
             return Err(BrokerError::TooLarge);
         }
-        let (sequence, duplicate) = self.shared.lane(to.lane).publish(clock::now(), to, message_id, frame)?;
-        Ok(Stored { sequence, epoch: self.shared.epoch, duplicate })
+        let mut lane = self.shared.lane(to.lane);
+        let (sequence, duplicate) = lane.publish(self.now(), to, message_id, frame)?;
+        Ok(Stored { sequence, epoch: lane.epoch(), duplicate })
     }
 
     async fn puller(&self, from: &LaneFilter) -> Result<Box<dyn Puller>, BrokerError> {
@@ -130,15 +143,16 @@ impl Broker for MemoryBroker {
     }
 
     async fn renew(&self, token: &AckToken) -> Result<(), BrokerError> {
-        self.with_delivery(token, |lane, sequence| lane.renew(clock::now(), sequence))
+        self.with_delivery(token, |lane, sequence| lane.renew(self.now(), sequence))
     }
 
     async fn nak(&self, token: &AckToken, delay: Duration) -> Result<(), BrokerError> {
-        self.with_delivery(token, |lane, sequence| lane.nak(clock::now(), sequence, delay))
+        self.with_delivery(token, |lane, sequence| lane.nak(self.now(), sequence, delay))
     }
 
     async fn holds(&self, lane: Lane, epoch: u64, sequence: u64) -> Result<bool, BrokerError> {
-        Ok(epoch == self.shared.epoch && self.shared.lane(lane).holds(clock::now(), sequence))
+        let mut lane = self.shared.lane(lane);
+        Ok(epoch == lane.epoch() && lane.holds(self.now(), sequence))
     }
 
     async fn post(&self, to: &Address, frame: Bytes) -> Result<(), BrokerError> {
@@ -162,24 +176,24 @@ impl Broker for MemoryBroker {
     }
 
     async fn record_create(&self, bucket: Bucket, key: &str, value: Bytes) -> Result<u64, BrokerError> {
-        lock(self.shared.records(bucket)).create((clock::now(), clock::unix()), key, value)
+        lock(self.shared.records(bucket)).create(self.shared.time.both(), key, value)
     }
 
     async fn record_update(&self, bucket: Bucket, key: &str, value: Bytes, revision: u64) -> Result<u64, BrokerError> {
-        lock(self.shared.records(bucket)).update((clock::now(), clock::unix()), key, value, revision)
+        lock(self.shared.records(bucket)).update(self.shared.time.both(), key, value, revision)
     }
 
     async fn record_delete(&self, bucket: Bucket, key: &str, revision: u64) -> Result<(), BrokerError> {
-        lock(self.shared.records(bucket)).delete((clock::now(), clock::unix()), key, revision)
+        lock(self.shared.records(bucket)).delete(self.shared.time.both(), key, revision)
     }
 
     async fn record_get(&self, bucket: Bucket, key: &str) -> Result<Option<Record>, BrokerError> {
-        Ok(lock(self.shared.records(bucket)).get((clock::now(), clock::unix()), key))
+        Ok(lock(self.shared.records(bucket)).get(self.shared.time.both(), key))
     }
 
     async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError> {
         kept::check_entry(journal, topic, &entry)?;
-        lock(self.shared.journal(journal)).append(clock::now(), clock::unix(), topic, message_id, entry)
+        lock(self.shared.journal(journal)).append(self.shared.time.both(), topic, message_id, entry)
     }
 
     async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
@@ -193,11 +207,11 @@ impl Broker for MemoryBroker {
     }
 
     async fn blob_put(&self, store: Store, key: &str, blob: Bytes) -> Result<(), BrokerError> {
-        lock(self.shared.blobs(store)).put(clock::now(), key, blob)
+        lock(self.shared.blobs(store)).put(self.now(), key, blob)
     }
 
     async fn blob_get(&self, store: Store, key: &str) -> Result<Option<Bytes>, BrokerError> {
-        Ok(lock(self.shared.blobs(store)).get(clock::now(), key))
+        Ok(lock(self.shared.blobs(store)).get(self.now(), key))
     }
 
     async fn blob_delete(&self, store: Store, key: &str) -> Result<(), BrokerError> {
@@ -223,14 +237,18 @@ struct MemoryPuller {
 #[async_trait]
 impl Puller for MemoryPuller {
     async fn pull(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, BrokerError> {
-        let deadline = clock::now() + wait;
+        let deadline = self.shared.time.now() + wait;
         loop {
             // Before the look, so that a frame published between the look and the wait still rings.
             let news = self.news.notified();
-            let now = clock::now();
-            let (taken, next_due) = self.shared.lane(self.from.lane).take(now, &self.from, max);
+            let now = self.shared.time.now();
+            let (taken, next_due, epoch) = {
+                let mut lane = self.shared.lane(self.from.lane);
+                let (taken, next_due) = lane.take(now, &self.from, max);
+                (taken, next_due, lane.epoch())
+            };
             if !taken.is_empty() || now >= deadline {
-                return Ok(taken.into_iter().map(|t| self.delivery(t)).collect());
+                return Ok(taken.into_iter().map(|taken| self.delivery(taken, epoch)).collect());
             }
             // Another reader may take a frame meanwhile; it comes back no sooner than an ack wait from now.
             let next_look = next_due.unwrap_or(now + ack_wait(self.from.lane)).min(deadline);
@@ -242,7 +260,8 @@ impl Puller for MemoryPuller {
     }
 
     async fn position(&mut self) -> Result<(u64, u64), BrokerError> {
-        Ok((self.shared.epoch, self.shared.lane(self.from.lane).delivered(&self.from)))
+        let lane = self.shared.lane(self.from.lane);
+        Ok((lane.epoch(), lane.delivered(&self.from)))
     }
 
     async fn left(&mut self) -> Result<u64, BrokerError> {
@@ -251,12 +270,12 @@ impl Puller for MemoryPuller {
 }
 
 impl MemoryPuller {
-    fn delivery(&self, taken: lane::Taken) -> Delivery {
+    fn delivery(&self, taken: lane::Taken, epoch: u64) -> Delivery {
         Delivery {
             frame: taken.frame,
             token: token(self.from.lane, taken.sequence),
             sequence: taken.sequence,
-            epoch: self.shared.epoch,
+            epoch,
             attempt: taken.attempt,
             age: taken.age,
         }

@@ -12,7 +12,7 @@ use crate::error::{Code, Failure};
 use crate::wire::{FRAME_BYTES_MAX, FrameWriter, JobRef, Part, Usage, decode};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 /// A larger answer waits in the blob store, so that an entry fits a message with room for its head.
@@ -67,7 +67,7 @@ pub fn body_key(job: &Token) -> String {
 /// Puts outcomes on record, however long the broker is away: those of one part in one entry, and single jobs are ended.
 /// When this returns, whatever happens to the queue, they count.
 pub async fn commit(broker: &dyn Broker, commits: Vec<Commit>) {
-    let mut parts: HashMap<(Token, u32), Vec<Commit>> = HashMap::new();
+    let mut parts: BTreeMap<(Token, u32), Vec<Commit>> = BTreeMap::new();
     for commit in commits {
         parts.entry((commit.of.job.clone(), commit.of.part)).or_default().push(commit);
     }
@@ -155,11 +155,11 @@ pub fn end(outcome: &Outcome) -> End {
 /// `Unavailable`.
 pub async fn outcomes(broker: &dyn Broker, topic: &Topic) -> Result<Vec<(Outcome, Bytes)>, BrokerError> {
     let mut follower = broker.follow(&Feed::Journal(Journal::Results, Some(topic.clone())), Since::Start).await?;
-    let mut rows = HashMap::new();
+    let mut rows = HashSet::new();
     let mut first = Vec::new();
     while let Some(entry) = follower.next(Duration::ZERO).await? {
         for (outcome, body) in read(&entry.value.unwrap_or_default()) {
-            if rows.insert(outcome.row, ()).is_none() {
+            if rows.insert(outcome.row) {
                 first.push((outcome, body));
             }
         }

@@ -4,6 +4,7 @@
 use super::{Bench, Ended, Job};
 use bytes::Bytes;
 use futures::future::join_all;
+use shared::broker::Broker;
 use shared::clock;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Commit, Outcome, State, StoreError};
@@ -20,7 +21,7 @@ pub(super) struct Concluded<'a> {
 }
 
 /// Whether a request may be run.
-enum Begun {
+pub enum Begun {
     Yes,
     /// It has ended, or is cancelled.
     Over,
@@ -33,7 +34,9 @@ pub(super) async fn begin(bench: &Bench, batch: Vec<Job>) -> Vec<Job> {
     if !batch.iter().any(single) {
         return batch;
     }
-    let begun = join_all(batch.iter().map(|job| async move { if single(job) { begin_one(bench, job).await } else { Begun::Yes } })).await;
+    let begun =
+        join_all(batch.iter().map(|job| async move { if single(job) { begin_one(bench.broker.as_ref(), job).await } else { Begun::Yes } }))
+            .await;
     let mut to_run = Vec::with_capacity(batch.len());
     for (job, begun) in batch.into_iter().zip(begun) {
         match begun {
@@ -48,11 +51,12 @@ pub(super) async fn begin(bench: &Bench, batch: Vec<Job>) -> Vec<Job> {
     to_run
 }
 
-async fn begin_one(bench: &Bench, job: &Job) -> Begun {
+/// Puts on record that a single job runs.
+pub async fn begin_one(broker: &dyn Broker, job: &Job) -> Begun {
     let Some(of) = &job.envelope.job else { return Begun::Yes };
     let (exec, again, now_ms) = (job.exec, job.again, clock::unix_ms());
     let begin = |job: &mut jobs::Job| if again { job.begun_again(exec, now_ms) } else { job.begun(exec, now_ms) };
-    match jobs::change(bench.broker.as_ref(), &job.envelope.tenant, &of.job, begin).await {
+    match jobs::change(broker, &job.envelope.tenant, &of.job, begin).await {
         Ok(stored) if stored.value.state != State::Running => Begun::Over,
         Ok(stored) if stored.value.attempts > ATTEMPTS_MAX => Begun::Failed(poison()),
         Ok(_) => Begun::Yes,

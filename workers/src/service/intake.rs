@@ -1,9 +1,9 @@
 //! edge: each dispatch is accepted or refused at once; what is accepted runs in a task of its own.
 
 use super::Shop;
+use crate::accept::accept;
 use crate::backend::Backend;
 use crate::run::{self, Bench, Job};
-use crate::table::{CallId, Entry, Report};
 use bytes::Bytes;
 use shared::broker::Address;
 use shared::clock;
@@ -12,11 +12,9 @@ use shared::domain::{ExecId, ModelKind, NodeId, RequestId};
 use shared::entropy;
 use shared::hear::messages;
 use shared::task;
-use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, RefuseReason, ToScheduler, ToWorker};
+use shared::wire::{BackendCredit, Dispatch, RefuseReason, ToScheduler, ToWorker};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 /// A model as this worker serves it.
 pub(super) struct Served {
@@ -66,27 +64,7 @@ impl Intake {
         let served = self.shop.served.get(&dispatch.model).ok_or(RefuseReason::UnknownModel)?;
         let backend = served.backends.iter().find(|(credit, _)| credit.name == dispatch.backend);
         let (credit, backend) = backend.ok_or(RefuseReason::UnknownModel)?;
-        let mut table = self.shop.table();
-        let all_run_here = dispatch.items.iter().all(|item| table.is_running(item.id));
-        if !all_run_here {
-            table.admit(&dispatch.model, dispatch.revision, &dispatch.backend, credit.concurrency)?;
-        }
-        let call = table.begin_call(&dispatch.model, &dispatch.backend);
-        let mut jobs = Vec::with_capacity(dispatch.items.len());
-        let mut at = 0;
-        for item in &dispatch.items {
-            let end = (at + item.body_len as usize).min(body.len());
-            let report = Report { scheduler: dispatch.scheduler.clone(), batch: dispatch.batch };
-            if !table.join(item.id, report.clone())
-                && let Some((job, entry)) = unpack(dispatch, item, body.slice(at..end), call, report)
-            {
-                table.start(item.id, entry);
-                jobs.push(job);
-            }
-            at = end;
-        }
-        table.drop_if_empty(call);
-        drop(table);
+        let jobs = accept(&mut self.shop.table(), dispatch, body, credit.concurrency, clock::now(), entropy::exec_id)?;
         let bench = Bench {
             model: served.name.clone(),
             backend_name: dispatch.backend.clone(),
@@ -98,40 +76,6 @@ impl Intake {
         };
         Ok((bench, jobs))
     }
-}
-
-fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, report: Report) -> Option<(Job, Entry)> {
-    let envelope: Envelope = match (Part { head: item.envelope.clone(), body: Bytes::new() }).decode() {
-        Ok(envelope) => envelope,
-        Err(error) => {
-            tracing::error!(%error, "a request cannot be read and is dropped"); // The scheduler read the same bytes.
-            return None;
-        }
-    };
-    let (exec, cancel, now) = (entropy::exec_id(), CancellationToken::new(), clock::now());
-    let entry = Entry {
-        exec,
-        model: dispatch.model.clone(),
-        lane: envelope.lane,
-        call: Some(call),
-        ingress: envelope.ingress.clone(),
-        since: now,
-        cancel: cancel.clone(),
-        reports: vec![report],
-    };
-    let deadline = now + Duration::from_millis(u64::from(item.remaining_ms));
-    let job = Job {
-        id: item.id,
-        exec,
-        envelope: Arc::new(envelope),
-        body,
-        queue_ms: item.queue_ms,
-        again: item.again,
-        standing: item.standing.clone(),
-        deadline,
-        cancel,
-    };
-    Some((job, entry))
 }
 
 fn execute(shop: Arc<Shop>, bench: Bench, jobs: Vec<Job>) {

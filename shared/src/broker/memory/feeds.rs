@@ -64,6 +64,9 @@ impl Follower for MemoryFollower {
             if let Some(entry) = self.take() {
                 return Ok(Some(entry));
             }
+            if wait.is_zero() {
+                return Ok(None);
+            }
             if tokio::time::timeout_at(deadline, news).await.is_err() {
                 return Ok(None);
             }

@@ -3,13 +3,12 @@
 //! Entries are found by topic as well as by position, because many readers follow one job each of a journal of many.
 
 use super::recent::RecentIds;
+use super::records::Now;
 use crate::broker::{BrokerError, Entry, Journal, Topic};
-use crate::clock::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What an entry costs beside its bytes.
@@ -34,8 +33,7 @@ impl Pages {
         Self { journal, bytes_max, entries, topics, bytes: 0, last: 0, recent, news }
     }
 
-    /// `stored`: the wall clock, since 1970.
-    pub(super) fn append(&mut self, now: Time, stored: Duration, topic: &Topic, id: &str, value: Bytes) -> Result<u64, BrokerError> {
+    pub(super) fn append(&mut self, (now, stored): Now, topic: &Topic, id: &str, value: Bytes) -> Result<u64, BrokerError> {
         if let Some(sequence) = self.recent.get(now, id) {
             return Ok(sequence);
         }
@@ -114,12 +112,14 @@ fn cost(value: &Bytes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
     use crate::domain::Token;
+    use std::time::Duration;
 
     fn append(pages: &mut Pages, topic: &str, id: &str, bytes: usize) -> Result<u64, BrokerError> {
         let levels: Vec<_> = topic.split('.').map(|level| Token::parse(level).unwrap()).collect();
         let topic = Topic::of(&levels.iter().collect::<Vec<_>>());
-        pages.append(Time::ZERO, Duration::ZERO, &topic, id, Bytes::from(vec![0; bytes]))
+        pages.append((Time::ZERO, Duration::ZERO), &topic, id, Bytes::from(vec![0; bytes]))
     }
 
     #[test]

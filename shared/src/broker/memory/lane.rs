@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 pub(super) struct LaneQueue {
     limits: LaneLimits,
     ack_wait: Duration,
+    /// Which incarnation of the lane's stream this is.
+    epoch: u64,
     last: u64,
     bytes: usize,
     /// By sequence, which is also the order of age.
@@ -59,9 +61,37 @@ pub(super) struct Taken {
 }
 
 impl LaneQueue {
-    pub(super) fn new(limits: LaneLimits, ack_wait: Duration) -> Self {
+    pub(super) fn new(limits: LaneLimits, ack_wait: Duration, epoch: u64) -> Self {
         let (frames, origins, readers) = Default::default();
-        Self { limits, ack_wait, last: 0, bytes: 0, frames, origins, readers, ids: RecentIds::default() }
+        Self { limits, ack_wait, epoch, last: 0, bytes: 0, frames, origins, readers, ids: RecentIds::default() }
+    }
+
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(super) fn make_anew(&mut self) {
+        let readers = std::mem::take(&mut self.readers);
+        *self = Self::new(self.limits, self.ack_wait, self.epoch + 1);
+        self.readers = readers.into_iter().map(|(of, Reader { news, .. })| (of, Reader { news, ..Reader::default() })).collect();
+    }
+
+    /// Message ids are known from what is stored, so they go with it.
+    pub(super) fn lose_tail(&mut self, frames: u64) {
+        for _ in 0..frames.min(self.last) {
+            self.forget(self.last);
+            self.last -= 1;
+        }
+        self.readers.values_mut().for_each(|reader| reader.delivered = reader.delivered.min(self.last));
+        self.forget_ids();
+    }
+
+    pub(super) fn forget_ids(&mut self) {
+        self.ids = RecentIds::default();
     }
 
     /// Stores a frame: its sequence, and whether it was there already.
@@ -218,7 +248,7 @@ mod tests {
     const LIMITS: LaneLimits = LaneLimits { frames_per_origin_max: 10, frames_max: 3, bytes_max: 100, age_max: Duration::from_secs(60) };
 
     fn queue() -> LaneQueue {
-        LaneQueue::new(LIMITS, Duration::from_secs(3))
+        LaneQueue::new(LIMITS, Duration::from_secs(3), 1)
     }
 
     fn subject(origin: &str) -> LaneSubject {
@@ -239,6 +269,19 @@ mod tests {
         assert!(queue.ack(1));
         assert_eq!(queue.publish(Time::ZERO, &subject("d"), "d", Bytes::from(vec![0; 99])), Err(BrokerError::Full));
         assert_eq!(queue.publish(Time::ZERO, &subject("d"), "d", Bytes::from(vec![0; 98])), Ok((4, false)));
+    }
+
+    #[test]
+    fn a_lost_tail_gives_its_sequences_again() {
+        let mut queue = queue();
+        queue.publish(Time::ZERO, &subject("a"), "1", Bytes::from_static(b"x")).unwrap();
+        queue.publish(Time::ZERO, &subject("a"), "2", Bytes::from_static(b"x")).unwrap();
+        assert_eq!(queue.take(Time::ZERO, &filter(), 9).0.len(), 2);
+        queue.lose_tail(1);
+        assert_eq!((queue.len(), queue.delivered(&filter())), (1, 1));
+        assert_eq!(queue.publish(Time::ZERO, &subject("a"), "2", Bytes::from_static(b"x")), Ok((2, false)));
+        queue.make_anew();
+        assert_eq!((queue.len(), queue.epoch(), queue.delivered(&filter())), (0, 2, 0));
     }
 
     #[test]
