@@ -10,10 +10,10 @@ mod segment;
 pub(crate) mod steward;
 mod yard;
 
-pub use driver::Driver;
+pub use driver::{Driver, claim};
 pub use publish::Batched;
-pub use segment::row_id;
 pub(crate) use request_line::RequestLine;
+pub use segment::row_id;
 pub use yard::{Composer, Yard};
 
 use crate::check::{self, Metadata};
@@ -145,6 +145,7 @@ async fn accept(gate: &Gate, caller: &Caller, wanted: Creation, id: Token, finge
         ended_ms: None,
         failure: None,
         counts: Counts::default(),
+        driver: 0,
         settled: 0,
         cursor: Cursor::default(),
         open: Vec::new(),

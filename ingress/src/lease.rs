@@ -30,6 +30,11 @@ impl Lease {
         }
     }
 
+    /// Grows from each holder to the next.
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Does `work` for as long as the lease is held, and gives it back. `None`: it was lost first, and the work was dropped.
     pub(crate) async fn during<T>(mut self, work: impl Future<Output = T>) -> Option<T> {
         let done = tokio::select! {

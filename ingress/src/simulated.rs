@@ -1,6 +1,6 @@
 //! core: what the simulation of the whole system reaches of this crate's inside. For it alone.
 
-pub use crate::batches::{Batched, Composer, Driver, Yard, row_id};
+pub use crate::batches::{Batched, Composer, Driver, Yard, claim, row_id};
 pub use crate::jobs::sweeper::{Duty, duty, expire, look_after};
 pub use crate::jobs::{accept as submit, addressed, request_id};
 

@@ -192,7 +192,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Begins to read a feed.
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError>;
 
-    /// Stores a blob under a new key (tokens joined by dots), to be read whole.
+    /// Stores a blob under a key (tokens joined by dots), to be read whole. The same blob may be stored again.
     ///
     /// # Errors
     /// `Full` when the store is.

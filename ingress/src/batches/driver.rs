@@ -3,7 +3,8 @@
 //!
 //! All it knows is in the batch's record, the input file and the journal of results, so another ingress goes on where this
 //! one ends. A segment is settled when each of its lines has an outcome; what it adds to the files is a function of those
-//! outcomes alone, so writing it twice is writing it once.
+//! outcomes alone, so writing it twice is writing it once. Whoever drives it has put their lease into the record: a driver that
+//! was stopped for so long that another took its place finds that one's there, and writes no more.
 
 use super::input::{Input, Piece};
 use super::output;
@@ -57,6 +58,25 @@ pub struct Driver {
     looked_at: Time,
 }
 
+/// Puts on record that whoever has the lease `fence` drives the batch from now on.
+///
+/// # Errors
+/// `Conflict` when it has ended, or somebody with a later lease drives it; those of the store.
+pub async fn claim(broker: &dyn Broker, batch: &Batch, fence: u64, lines: u64, now_ms: u64) -> Result<Stored<Batch>, StoreError> {
+    let claimed = jobs::change(broker, &batch.tenant, &batch.id, |batch: &mut Batch| {
+        if batch.state.is_terminal() || batch.driver >= fence {
+            return false;
+        }
+        batch.driver = fence;
+        if batch.state == BatchState::Validating {
+            (batch.state, batch.in_progress_ms, batch.counts.total) = (BatchState::InProgress, Some(now_ms), lines);
+        }
+        true
+    });
+    let claimed = claimed.await?;
+    if claimed.value.driver == fence { Ok(claimed) } else { Err(BrokerError::Conflict.into()) }
+}
+
 impl Driver {
     /// Takes a batch up where its record says it is.
     ///
@@ -106,11 +126,7 @@ impl Driver {
             return Ok(());
         }
         self.looked_at = now;
-        let stored: Option<Stored<Batch>> = jobs::get(self.broker(), &self.batch.tenant, &self.batch.id).await?;
-        let stored = stored.ok_or(StoreError::NotFound)?;
-        self.batch.state = stored.value.state;
-        self.batch.cancelling_ms = stored.value.cancelling_ms;
-        self.revision = stored.revision;
+        self.read_record().await?;
         if let Some(halt) = self.halt() {
             return self.call_off(halt).await;
         }
@@ -271,14 +287,22 @@ impl Driver {
         self.batch.open = open.collect();
         match jobs::replace(self.broker(), &self.batch, self.revision).await {
             Err(StoreError::Broker(BrokerError::Conflict)) => {
-                let stored: Option<Stored<Batch>> = jobs::get(self.broker(), &self.batch.tenant, &self.batch.id).await?;
-                let Stored { value, revision } = stored.ok_or(StoreError::NotFound)?;
-                self.batch.state = value.state;
-                self.batch.cancelling_ms = value.cancelling_ms;
-                self.revision = jobs::replace(self.broker(), &self.batch, revision).await?;
+                self.read_record().await?;
+                self.revision = jobs::replace(self.broker(), &self.batch, self.revision).await?;
             }
             written => self.revision = written?,
         }
+        Ok(())
+    }
+
+    /// What others may have written: a cancellation, or that they drive it.
+    async fn read_record(&mut self) -> Result<(), StoreError> {
+        let stored: Option<Stored<Batch>> = jobs::get(self.broker(), &self.batch.tenant, &self.batch.id).await?;
+        let Stored { value, revision } = stored.ok_or(StoreError::NotFound)?;
+        if value.driver != self.batch.driver {
+            return Err(BrokerError::Conflict.into());
+        }
+        (self.batch.state, self.batch.cancelling_ms, self.revision) = (value.state, value.cancelling_ms, revision);
         Ok(())
     }
 
@@ -314,4 +338,71 @@ impl Halt {
 
 fn index(row: usize) -> u32 {
     u32::try_from(row).expect("a segment has few lines")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yard::Composer;
+    use super::*;
+    use serde_json::json;
+    use shared::broker::memory::MemoryBroker;
+    use shared::jobs::Created;
+
+    struct Alone(Arc<dyn Broker>);
+
+    impl Yard for Alone {
+        fn broker(&self) -> &Arc<dyn Broker> {
+            &self.0
+        }
+
+        fn now(&self) -> Time {
+            Time::ZERO
+        }
+
+        fn unix_ms(&self) -> u64 {
+            0
+        }
+
+        fn line_bytes_max(&self) -> usize {
+            100
+        }
+
+        fn composer<'a>(&'a self, _: &'a Batch) -> Composer<'a> {
+            unreachable!("a driver of no lines")
+        }
+
+        fn call_off(&self, _: Vec<RequestId>) {}
+    }
+
+    fn batch() -> Batch {
+        let batch = json!({
+            "id": "batch_1", "tenant": "t", "role": "r", "op": "chat", "input": "file-1", "window": "24h", "state": "in_progress",
+            "created_ms": 0, "expires_ms": 1, "counts": { "total": 0, "completed": 0, "failed": 0 }, "settled": 0,
+            "cursor": { "part": 0, "offset": 0, "line": 0 },
+        });
+        serde_json::from_value(batch).unwrap()
+    }
+
+    fn file() -> File {
+        let file = json!({
+            "id": "file-1", "tenant": "t", "name": "f", "purpose": "batch", "bytes": 0, "lines": 0, "parts": 0, "created_ms": 0,
+        });
+        serde_json::from_value(file).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_driver_whose_place_is_anothers_writes_nothing_any_more() {
+        let broker: Arc<dyn Broker> = MemoryBroker::new();
+        let yard = Arc::new(Alone(Arc::clone(&broker)));
+        assert!(matches!(jobs::create(broker.as_ref(), &batch()).await, Ok(Created::New { .. })));
+        let mut stopped = Driver::resume(yard, claim(broker.as_ref(), &batch(), 7, 0, 0).await.unwrap(), file()).await.unwrap();
+        let taken = claim(broker.as_ref(), &batch(), 9, 0, 0).await.unwrap();
+        stopped.batch.settled = 3;
+        for refused in [stopped.record().await, stopped.record().await, stopped.read_record().await] {
+            assert!(matches!(refused, Err(StoreError::Broker(BrokerError::Conflict))), "{refused:?}");
+        }
+        assert_eq!(jobs::get::<Batch>(broker.as_ref(), "t", &batch().id).await.unwrap(), Some(taken));
+        let late = claim(broker.as_ref(), &batch(), 8, 0, 0).await;
+        assert!(late.is_err(), "an earlier lease takes nothing back");
+    }
 }

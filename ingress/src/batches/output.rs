@@ -43,7 +43,7 @@ async fn append(broker: &dyn Broker, file: &mut Option<Written>, id: impl Fn() -
     }
     let file = file.get_or_insert_with(|| Written { file: id(), parts: 0, bytes: 0, lines: 0 });
     let key = File::part_key(&file.file, file.parts);
-    broker.blob_delete(Store::Files, &key).await?; // A driver that died may have written it.
+    // A driver that died, or does not know that it is none any more, may have written it, or do so still: the same bytes.
     broker.blob_put(Store::Files, &key, Bytes::copy_from_slice(bytes)).await?;
     file.parts += 1;
     file.bytes += bytes.len() as u64;
@@ -57,7 +57,7 @@ fn file_id(batch: &Token, which: &str) -> Token {
     Token::parse(&format!("file-{}", &hash[..32])).expect("hexadecimal digits are a token")
 }
 
-/// Lets the batch's files be seen as far as they are written.
+/// Lets the batch's files be seen as far as they are written: they only grow, whoever says so last.
 ///
 /// # Errors
 /// Those of the broker.
@@ -77,8 +77,15 @@ pub(super) async fn show(broker: &dyn Broker, batch: &Batch) -> Result<(), Store
             content: None,
             fingerprint: Vec::new(),
         };
-        if let Created::Known(known) = jobs::create(broker, &shown).await? {
-            jobs::replace(broker, &shown, known.revision).await?;
+        if let Created::Known(_) = jobs::create(broker, &shown).await? {
+            let grow = |file: &mut File| {
+                let grows = file.parts < shown.parts;
+                if grows {
+                    *file = shown.clone();
+                }
+                grows
+            };
+            jobs::change(broker, &shown.tenant, &shown.id, grow).await?;
         }
     }
     Ok(())
@@ -95,5 +102,30 @@ pub(super) async fn tidy(broker: &dyn Broker, batch: &Batch, segment: &Segment, 
     }
     if let Err(error) = erased {
         tracing::debug!(%error, "results of a batch are left behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use shared::broker::memory::MemoryBroker;
+
+    #[tokio::test]
+    async fn what_is_shown_of_a_file_only_grows() {
+        let broker = MemoryBroker::new();
+        let batch: Batch = serde_json::from_value(json!({
+            "id": "batch_1", "tenant": "t", "role": "r", "op": "chat", "input": "file-1", "window": "24h", "state": "in_progress",
+            "created_ms": 0, "expires_ms": 1, "counts": { "total": 0, "completed": 0, "failed": 0 }, "settled": 0,
+            "cursor": { "part": 0, "offset": 0, "line": 0 },
+        }))
+        .unwrap();
+        let id = file_id(&batch.id, "output");
+        for (parts, shown) in [(1, 1), (3, 3), (2, 3)] {
+            let written = Written { file: id.clone(), parts, bytes: 10, lines: 1 };
+            show(broker.as_ref(), &Batch { output: Some(written), ..batch.clone() }).await.unwrap();
+            let file = jobs::get::<File>(broker.as_ref(), "t", &id).await.unwrap().unwrap();
+            assert_eq!(file.value.parts, shown);
+        }
     }
 }

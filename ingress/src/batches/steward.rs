@@ -1,6 +1,6 @@
 //! loop: sees to it that each batch that has not ended is driven by somebody: follows their records, takes leases, runs drivers.
 
-use super::driver::Driver;
+use super::driver::{Driver, claim};
 use crate::gate::Gate;
 use crate::jobs::notify;
 use crate::lease::Lease;
@@ -8,7 +8,7 @@ use shared::broker::{BrokerError, Bucket, Feed, Follower, Since};
 use shared::clock;
 use shared::domain::Token;
 use shared::error::{Code, Failure};
-use shared::jobs::{self, Batch, BatchState, File, StoreError, Stored};
+use shared::jobs::{self, Batch, BatchState, File, StoreError};
 use shared::task::{self, Guarded};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -106,18 +106,20 @@ impl Desk {
 
 /// Drives a batch if nobody else does.
 async fn drive(gate: Arc<Gate>, tenant: Box<str>, id: Token) {
-    match Lease::take(&gate.road.broker, &id, &gate.road.id).await {
-        Ok(Some(lease)) => match lease.during(take_on(&gate, &tenant, &id)).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::warn!(%error, batch = %id, "a batch is interrupted; it is taken up again"),
-            None => tracing::warn!(batch = %id, "a batch's lease was lost; whoever has it goes on"),
-        },
-        Ok(None) => {}
-        Err(error) => tracing::debug!(%error, batch = %id, "a batch's lease cannot be taken now"),
+    let lease = match Lease::take(&gate.road.broker, &id, &gate.road.id).await {
+        Ok(Some(lease)) => lease,
+        Ok(None) => return,
+        Err(error) => return tracing::debug!(%error, batch = %id, "a batch's lease cannot be taken now"),
+    };
+    let fence = lease.revision();
+    match lease.during(take_on(&gate, &tenant, &id, fence)).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!(%error, batch = %id, "a batch is interrupted; it is taken up again"),
+        None => tracing::warn!(batch = %id, "a batch's lease was lost; whoever has it goes on"),
     }
 }
 
-async fn take_on(gate: &Arc<Gate>, tenant: &str, id: &Token) -> Result<(), StoreError> {
+async fn take_on(gate: &Arc<Gate>, tenant: &str, id: &Token, fence: u64) -> Result<(), StoreError> {
     let Some(stored) = jobs::get::<Batch>(gate.broker(), tenant, id).await? else { return Ok(()) };
     if stored.value.state.is_terminal() {
         return Ok(());
@@ -125,34 +127,20 @@ async fn take_on(gate: &Arc<Gate>, tenant: &str, id: &Token) -> Result<(), Store
     let Some(file) = jobs::get::<File>(gate.broker(), tenant, &stored.value.input).await?.map(|stored| stored.value) else {
         return fail(gate, &stored.value).await;
     };
-    let begun = begin(gate, stored, file.lines).await?;
-    let ended = Driver::resume(Arc::<Gate>::clone(gate), begun, file).await?.run().await?;
+    let claimed = claim(gate.broker(), &stored.value, fence, file.lines, clock::unix_ms()).await?;
+    let ended = Driver::resume(Arc::<Gate>::clone(gate), claimed, file).await?.run().await?;
     notify::of_batch(gate, &ended).await // If this process ends first, the sweeper does.
-}
-
-async fn begin(gate: &Gate, stored: Stored<Batch>, lines: u64) -> Result<Stored<Batch>, StoreError> {
-    if stored.value.state != BatchState::Validating {
-        return Ok(stored);
-    }
-    jobs::change(gate.broker(), &stored.value.tenant, &stored.value.id, |batch: &mut Batch| {
-        let begins = batch.state == BatchState::Validating;
-        if begins {
-            batch.state = BatchState::InProgress;
-            batch.in_progress_ms = Some(clock::unix_ms());
-            batch.counts.total = lines;
-        }
-        begins
-    })
-    .await
 }
 
 async fn fail(gate: &Gate, batch: &Batch) -> Result<(), StoreError> {
     let failure = Failure::new(Code::NotFound, "The input file was deleted before the batch had read it").param("input_file_id");
     let failed = jobs::change(gate.broker(), &batch.tenant, &batch.id, |batch: &mut Batch| {
-        batch.state = BatchState::Failed;
-        batch.ended_ms = Some(clock::unix_ms());
-        batch.failure = Some(Box::new(failure.clone()));
-        true
+        let fails = !batch.state.is_terminal();
+        if fails {
+            (batch.state, batch.ended_ms) = (BatchState::Failed, Some(clock::unix_ms()));
+            batch.failure = Some(Box::new(failure.clone()));
+        }
+        fails
     });
     failed.await.map(drop)
 }

@@ -108,6 +108,7 @@ const CHECKS: &[Check] = checks![
     results::only_results_are_erased,
     results::an_entry_that_does_not_fit_its_journal_is_refused,
     blobs::a_blob_is_read_as_it_was_written,
+    blobs::a_blob_may_be_written_again,
     blobs::stores_are_apart,
     blobs::a_missing_blob_is_none,
 ];

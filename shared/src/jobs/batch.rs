@@ -88,6 +88,9 @@ pub struct Batch {
     #[serde(default)]
     pub failure: Option<Box<Failure>>,
     pub counts: Counts,
+    /// The lease under which it is driven, by its revision: under an earlier one nothing may be written any more.
+    #[serde(default)]
+    pub driver: u64,
     /// Segments whose lines all have their outcome, written to the files: they are the first ones, in order.
     pub settled: u32,
     /// Where the first of the others begins.

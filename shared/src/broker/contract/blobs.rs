@@ -16,6 +16,18 @@ pub(super) async fn a_blob_is_read_as_it_was_written(pair: Pair) {
     }
 }
 
+pub(super) async fn a_blob_may_be_written_again(pair: Pair) {
+    for bytes in [5_usize, 3_000_001] {
+        let blob = Bytes::from(vec![7; bytes]);
+        for broker in [&pair.one, &pair.other] {
+            broker.blob_put(Store::Files, "blob-again", blob.clone()).await.expect("stored");
+            assert!(pair.one.blob_get(Store::Files, "blob-again").await.expect("an answer").as_ref() == Some(&blob));
+        }
+        pair.one.blob_delete(Store::Files, "blob-again").await.expect("deleted");
+        assert_eq!(pair.one.blob_get(Store::Files, "blob-again").await, Ok(None));
+    }
+}
+
 pub(super) async fn stores_are_apart(pair: Pair) {
     pair.one.blob_put(Store::Files, "blob-apart", Bytes::from_static(b"a file")).await.expect("stored");
     assert_eq!(pair.other.blob_get(Store::Claims, "blob-apart").await, Ok(None));
