@@ -8,7 +8,7 @@ use crate::idempotency;
 use crate::native;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use shared::broker::{Broker, BrokerError, Feed, Journal, LaneSubject, Since, Store};
+use shared::broker::{Broker, BrokerError, Feed, Journal, LaneSubject, Since, Store, Stored};
 use shared::clock;
 use shared::domain::{Lane, Operation, RequestId, Token};
 use shared::entropy;
@@ -164,20 +164,15 @@ pub(super) async fn input(broker: &dyn Broker, job: &Token) -> Result<Option<(En
 ///
 /// # Errors
 /// `idempotency_mismatch`, `queue_full`, `broker_unavailable`.
-pub async fn accept(broker: &dyn Broker, job: Job, model: &Token, mut envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
-    let body = check_claim(broker, &mut envelope, body).await.map_err(|error| native::of_broker(&error))?;
-    let frame = encode_one(&envelope, &body);
-    match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {
-        Created::New { .. } => {}
-        Created::Known(known) if known.value.fingerprint == job.fingerprint => return Ok(known.value),
-        Created::Known(_) => return Err(idempotency::mismatch()),
-    }
-    let kept = broker.append(Journal::Results, &jobs::input_topic(&job.id), &entropy::message_id(), frame.clone()).await;
-    let stored = match kept {
-        Ok(_) => broker.publish(&subject(&job.tenant, model), job.id.as_str(), frame).await,
-        Err(error) => Err(error),
+pub async fn accept(broker: &dyn Broker, job: Job, model: &Token, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
+    let is_new = match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {
+        Created::New { .. } => true,
+        Created::Known(known) if known.value.fingerprint != job.fingerprint => return Err(idempotency::mismatch()),
+        Created::Known(known) if known.value.state != State::Accepted => return Ok(known.value),
+        // Whoever submitted it has not come to the end of that, and may be dead: what they did can be done again.
+        Created::Known(_) => false,
     };
-    match stored {
+    match lay_down(broker, &job, model, envelope, body).await {
         Ok(stored) => {
             let place = Place { lane: Lane::Async, epoch: stored.epoch, sequence: stored.sequence };
             let queued = jobs::change(broker, &job.tenant, &job.id, |job: &mut Job| job.queued(place)).await;
@@ -185,10 +180,20 @@ pub async fn accept(broker: &dyn Broker, job: Job, model: &Token, mut envelope: 
             Ok(queued.map_or(job, |stored| stored.value))
         }
         Err(error) => {
-            discard(broker, &job).await;
+            if is_new {
+                discard(broker, &job).await;
+            }
             Err(crate::refusal::of_broker(&error))
         }
     }
+}
+
+/// Keeps a job's request, and puts it into its lane: once, however often this is done in a short time.
+async fn lay_down(broker: &dyn Broker, job: &Job, model: &Token, mut envelope: Envelope, body: Bytes) -> Result<Stored, BrokerError> {
+    let body = check_claim(broker, &mut envelope, body).await?;
+    let frame = encode_one(&envelope, &body);
+    broker.append(Journal::Results, &jobs::input_topic(&job.id), &entropy::message_id(), frame.clone()).await?;
+    broker.publish(&subject(&job.tenant, model), job.id.as_str(), frame).await
 }
 
 /// The lane of a tenant's jobs.
@@ -212,7 +217,6 @@ async fn check_claim(broker: &dyn Broker, envelope: &mut Envelope, body: Bytes) 
     }
     let key = jobs::body_key(&envelope.job.as_ref().expect("a job's envelope says which").job);
     let hash = blake3::hash(&body).as_bytes().to_vec();
-    broker.blob_delete(Store::Files, &key).await?; // Under a name that was used before.
     broker.blob_put(Store::Files, &key, body).await?;
     envelope.claim = Some(Claim { key: key.into(), hash, kept: true });
     Ok(Bytes::new())
@@ -221,6 +225,8 @@ async fn check_claim(broker: &dyn Broker, envelope: &mut Envelope, body: Bytes) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use shared::broker::memory::MemoryBroker;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -245,5 +251,40 @@ mod tests {
         let of = |name| request_id(&idempotency::id("job_", "a", Some(name)));
         assert_eq!(of("x"), of("x"));
         assert_ne!(of("x"), of("y"));
+    }
+
+    fn request(id: &Token) -> (Job, Envelope) {
+        let envelope = json!({
+            "id": Uuid::nil(), "tenant": "t", "model": "m", "lane": "a", "op": "chat", "remaining_ms": 1, "tokens_in": 1, "tokens_out": 1,
+            "items": 1, "bytes": 2, "compat": 0, "ingress": "i",
+        });
+        let envelope = addressed(serde_json::from_value(envelope).unwrap(), id.clone(), 1_000);
+        (fresh(id.clone(), &envelope, vec![7], 1_000), envelope)
+    }
+
+    #[tokio::test]
+    async fn a_submission_that_broke_off_is_ended_by_the_next_under_its_name() {
+        let (broker, id) = (MemoryBroker::new(), Token::parse("job_1").unwrap());
+        let (job, envelope) = request(&id);
+        jobs::create(broker.as_ref(), &job).await.unwrap(); // And its ingress dies.
+        let body = Bytes::from_static(b"{}");
+        let taken = accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope.clone(), body.clone()).await.unwrap();
+        assert_eq!(taken.state, State::Queued);
+        assert_eq!(input(broker.as_ref(), &id).await.unwrap(), Some((envelope.clone(), body.clone())));
+        let known = accept(broker.as_ref(), job, &Token::of_model("m"), envelope, body).await.unwrap();
+        assert_eq!(known, taken, "it is in its lane once");
+        assert_eq!(broker.stored(Lane::Async), 1);
+    }
+
+    #[tokio::test]
+    async fn another_request_under_a_name_leaves_the_first_ones_body_alone() {
+        let (broker, id) = (MemoryBroker::new(), Token::parse("job_1").unwrap());
+        let (job, envelope) = request(&id);
+        let (first, second) = (Bytes::from(vec![1; CLAIM_OVER + 1]), Bytes::from(vec![2; CLAIM_OVER + 1]));
+        accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope.clone(), first.clone()).await.unwrap();
+        let other = Job { fingerprint: vec![8], ..job };
+        let refused = accept(broker.as_ref(), other, &Token::of_model("m"), envelope, second).await.unwrap_err();
+        assert_eq!(refused.code, Code::IdempotencyMismatch);
+        assert!(broker.blob_get(Store::Files, &jobs::body_key(&id)).await.unwrap() == Some(first));
     }
 }
