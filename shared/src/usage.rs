@@ -1,5 +1,6 @@
 //! edge: what the usage journal says of a tenant: the truth of money, from which every faster counter is made again.
 
+mod answered;
 mod tally;
 
 pub use tally::{Spent, Sum, Totals};

@@ -1,9 +1,10 @@
 //! core: calls, summed by day and by month, for a tenant and for each of its keys.
 
+use super::answered::Answered;
 use crate::calendar::{day_start, month_start};
 use crate::domain::RequestId;
 use crate::quota::{COUNTED_MAX, RECENT_MS};
-use crate::wire::Call;
+use crate::wire::{Call, ItemEnd};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of one tenant that are told apart; the tenant's own totals are right whatever their number.
@@ -63,6 +64,7 @@ pub struct Sum {
 
 pub(super) struct Tally {
     sum: Sum,
+    answered: Answered,
     day: u64,
     month: u64,
 }
@@ -70,12 +72,15 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(now_ms: u64) -> Self {
         let sum = Sum { as_of: now_ms, counted_from: now_ms.saturating_sub(RECENT_MS), ..Sum::default() };
-        Self { sum, day: day_start(now_ms), month: month_start(now_ms) }
+        Self { sum, answered: Answered::default(), day: day_start(now_ms), month: month_start(now_ms) }
     }
 
     pub(super) fn add(&mut self, call: &Call) {
         if call.at_ms >= self.sum.counted_from {
             self.name(call);
+        }
+        if call.end == ItemEnd::Answered && !self.answered.is_first(call.id) {
+            return; // It ran twice, which is no business of who pays for it.
         }
         if call.at_ms < self.month {
             return;
@@ -135,6 +140,19 @@ mod tests {
 
     fn spent(calls: u64) -> Spent {
         Spent { calls, input: 20 * calls, output: 5 * calls, nano_usd: 6_000 * calls }
+    }
+
+    #[test]
+    fn a_request_that_ran_twice_is_paid_once_and_what_failed_before_it_beside() {
+        let mut tally = Tally::new(NOW);
+        let ended = |end, input| Call { end, input, ..call(1, NOW, Some("k1")) };
+        for (end, input) in [(ItemEnd::Failed, 3), (ItemEnd::Answered, 20), (ItemEnd::Answered, 21), (ItemEnd::Cancelled, 4)] {
+            tally.add(&ended(end, input));
+        }
+        tally.add(&call(2, NOW, None));
+        let sum = tally.sum();
+        assert_eq!((sum.totals.day.calls, sum.totals.day.input), (4, 3 + 20 + 4 + 20));
+        assert_eq!(sum.keys["k1"].month.input, 3 + 20 + 4);
     }
 
     #[test]
