@@ -6,12 +6,13 @@ pub(crate) mod notify;
 mod object;
 pub(crate) mod redrive;
 mod reel;
+mod replay;
 mod submit;
 pub(crate) mod sweeper;
 pub(crate) mod tail;
 mod watch;
 
-pub(crate) use events::event_stream;
+pub(crate) use events::{STILL_THERE, event_stream};
 pub(crate) use submit::{Errand, fingerprint};
 pub use submit::{accept, addressed, request_id};
 pub(crate) use sweeper::forget;
@@ -37,7 +38,7 @@ use shared::jobs::{self, End, Job, Outcome, State as JobState, Stored};
 use std::sync::Arc;
 use std::time::Duration;
 use submit::Returns;
-use tail::Tail;
+use tail::{After, Tail};
 
 pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, request: Request) -> Answered {
     let (paging, _) = Paging::read(&request, &[])?;
@@ -133,19 +134,23 @@ pub(crate) async fn run(
     fingerprint: Vec<u8>,
     deadline: Time,
 ) -> Result<Reply, Failure> {
-    if composed.envelope.stream && errand.returns == Returns::Answer {
-        let message = "`stream` must be false with an Idempotency-Key, unless it is sent with `Prefer: respond-async`";
-        return Err(Failure::new(Code::InvalidValue, message).param("stream"));
-    }
     let later = Duration::from_secs(gate.config.jobs.timeout_s);
     let within = if errand.returns == Returns::Answer { deadline.since(clock::now()) } else { later };
     let job = submit::submit(gate, composed, errand, fingerprint, within).await?;
     match errand.returns {
+        Returns::Answer if job.stream => {
+            let tail = Tail::new(Arc::clone(gate), look(gate, &job).await?, After::default())?;
+            Ok(Reply::Later(replay::respond(tail)))
+        }
         Returns::Answer => wait(gate, job, deadline).await,
         Returns::Job => Ok(Reply::Later(accepted(&job))),
-        Returns::Response if job.stream => responses::stream(gate, Stored { value: job, revision: 0 }, None).map(Reply::Later),
+        Returns::Response if job.stream => responses::stream(gate, look(gate, &job).await?, None).map(Reply::Later),
         Returns::Response => responses::show(gate, &job).await.map(Reply::Later),
     }
+}
+
+async fn look(gate: &Gate, job: &Job) -> Result<Stored<Job>, Failure> {
+    watch::look(gate.broker(), job).await.map_err(|error| native::of_store(&error))
 }
 
 async fn wait(gate: &Gate, job: Job, deadline: Time) -> Result<Reply, Failure> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Time for the script on a busy machine.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// A script that skipped its checks must not pass.
-const CHECKS_MIN: usize = 9;
+const CHECKS_MIN: usize = 10;
 
 async fn passes(setup: Setup, elsewhere: usize, report_as: &str) {
     let mill = setup.sandbox(&["--first-token-ms", "20", "--token-ms", "20"]).start().await;
@@ -33,6 +33,24 @@ async fn the_python_sdk_reads_background_responses_in_one_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_python_sdk_reads_background_responses_over_jetstream() {
     passes(Mill::cluster(2, 2, 2), 1, "python_background.py over JetStream").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_may_wait_in_one_lane_only_is_held_to_it_by_what_the_body_asks() {
+    let roles = "roles:\n  - { name: now, lanes: [ interactive ] }\n  - { name: later, lanes: [ async ] }\n";
+    let keys = [("now", "sk-e2e-canary-now"), ("later", "sk-e2e-canary-later")];
+    let setup = keys.iter().fold(Mill::up().sections(roles), |setup, (role, key)| {
+        setup.tenant(&format!("{{ name: of-{role}, role: {role}, keys: [ {key} ] }}"))
+    });
+    let mill = setup.start().await;
+    let body =
+        |background| json!({ "model": "chat", "input": prompt("lanes"), "max_output_tokens": 2, "background": background }).to_string();
+    for ((_, key), statuses) in keys.iter().zip([[200, 403], [403, 200]]) {
+        for (background, status) in [false, true].into_iter().zip(statuses) {
+            let answer = mill.client_of(0, key).post("/v1/responses", body(background)).await.expect("an answer");
+            assert_eq!(answer.status, status, "{key} {background}: {}", answer.text());
+        }
+    }
 }
 
 /// The next event's data; none at the stream's end.

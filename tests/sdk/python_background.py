@@ -155,6 +155,23 @@ def a_streamed_background_response_that_is_cancelled_is_raised():
 
 
 @check
+def a_stream_under_an_idempotency_key_is_one_execution_that_every_caller_reads_from_its_beginning():
+    text, headers = prompt("streamed once"), {"idempotency-key": "stream-1"}
+    before = stats()["chat_calls"]
+    ask = lambda server, **more: server.chat.completions.create(
+        **{"model": "chat", "messages": [{"role": "user", "content": text}], "stream": True, "max_tokens": 40, "extra_headers": headers, **more}
+    )
+    left = ask(client)
+    next(iter(left))
+    left.close()
+    streams = [[chunk.to_json() for chunk in ask(server)] for server in (elsewhere, client)]
+    assert streams[0] == streams[1] and len(streams[0]) > 40, streams
+    words = "".join(choice["delta"].get("content") or "" for chunk in streams[0] for choice in json.loads(chunk)["choices"])
+    assert words.count(tag(text)) == 1 and stats()["chat_calls"] - before == 1, words
+    refused(422, "idempotency_mismatch", ask, client, max_tokens=41)
+
+
+@check
 def the_events_of_a_streamed_job_are_read_and_read_on():
     text = prompt("streamed job")
     job = submit("/chat/completions", {"model": "chat", "messages": [{"role": "user", "content": text}], "stream": True, "max_tokens": 20})

@@ -16,6 +16,9 @@ use shared::error::{Code, Failure};
 use shared::jobs::Job;
 use std::convert::Infallible;
 
+/// A comment, so that proxies keep a connection on which nothing happens.
+pub(crate) const STILL_THERE: Bytes = Bytes::from_static(b": still there\n\n");
+
 /// What a caller has seen.
 ///
 /// # Errors
@@ -86,7 +89,7 @@ impl Attached {
                 let Job { id, attempts, .. } = &self.tail.job.value;
                 named(&self.id(), "restarted", &json!({ "id": id, "attempts": attempts }))
             }
-            Told::Idle => Bytes::from_static(b": still there\n\n"),
+            Told::Idle => STILL_THERE,
         }
     }
 

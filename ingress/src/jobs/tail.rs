@@ -12,7 +12,7 @@ use futures::future::pending;
 use shared::broker::{BrokerError, Entry, Feed, Follower, Journal, Since};
 use shared::clock::{self, Time};
 use shared::domain::ExecId;
-use shared::error::Failure;
+use shared::error::{Code, Failure};
 use shared::jobs::{self, Job, State, Stored};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -93,9 +93,16 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Whether the job has succeeded, and the end of its log could not be read.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.ended && self.job.value.state == State::Succeeded && self.log.as_ref().is_some_and(|log| !log.is_through)
+    /// Why the answer has come to a bad end with this; nothing where it goes on, or has ended well.
+    pub(crate) fn setback(&self, told: &Told) -> Option<Failure> {
+        let Job { state, failure, .. } = &self.job.value;
+        match (told, state) {
+            (Told::Restarted, _) => Some(void("another attempt has taken its place")),
+            (Told::State, State::Failed | State::Expired) => failure.as_deref().cloned(),
+            (Told::State, State::Cancelled) => Some(Failure::new(Code::Cancelled, "It was cancelled")),
+            (Told::State, State::Succeeded) if self.log.as_ref().is_some_and(|log| !log.is_through) => Some(void("its end is lost")),
+            _ => None,
+        }
     }
 
     /// The number that an event would have which follows those in the log.
@@ -133,13 +140,12 @@ impl Tail {
         let job = look(self.gate.broker(), &self.job.value).await.map_err(|error| native::of_store(&error))?;
         if job.revision > self.job.revision {
             self.job = job;
-            if !self.job.value.state.is_terminal() {
-                self.tell_state(); // Its end is told when all before it is.
-            }
+            self.tell_state();
         }
         Ok(())
     }
 
+    /// Its end is not told before all else is.
     fn tell_state(&mut self) {
         if self.job.revision > self.after.revision && !self.job.value.state.is_terminal() {
             self.after.revision = self.job.revision;
@@ -212,6 +218,10 @@ impl Tail {
         self.ended = true;
         Ok(())
     }
+}
+
+fn void(why: &str) -> Failure {
+    Failure::new(Code::StreamInterrupted, format!("This stream is void, because {why}: read it again from its beginning"))
 }
 
 /// The next entry of a log. Cancel-safe. Waits for ever where there is no log yet.

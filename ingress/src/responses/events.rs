@@ -4,8 +4,8 @@
 //! them, less those in which it says the same. One that says what the response has become says it under the caller's id.
 
 use super::object;
-use crate::jobs::event_stream;
 use crate::jobs::tail::{After, Tail, Told};
+use crate::jobs::{STILL_THERE, event_stream};
 use crate::refusal;
 use axum::body::Body;
 use axum::response::Response;
@@ -14,7 +14,7 @@ use futures::stream;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use shared::domain::Operation;
-use shared::error::{Code, Failure};
+use shared::error::Failure;
 use shared::jobs::{Job, State};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ pub(super) fn place(starting_after: Option<u64>) -> After {
 }
 
 pub(super) fn respond(tail: Tail, starting_after: Option<u64>) -> Response {
-    let reader = Reader { tail, opening: starting_after.map_or(0, |number| number.saturating_add(1)), is_over: false };
+    let reader = Reader { tail, next: starting_after.map_or(0, |number| number.saturating_add(1)), is_over: false };
     event_stream(Body::from_stream(stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
@@ -40,22 +40,22 @@ pub(super) fn respond(tail: Tail, starting_after: Option<u64>) -> Response {
 
 struct Reader {
     tail: Tail,
-    /// The number of the next event of the opening.
-    opening: u64,
+    /// The number of the first event that its reader has not seen, as long as that is one that is made here.
+    next: u64,
     is_over: bool,
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Bytes> {
-        let opening = usize::try_from(self.opening).ok().and_then(|number| OPENING.get(number));
+        let opening = usize::try_from(self.next).ok().and_then(|number| OPENING.get(number));
         if let Some(name) = opening {
-            self.opening += 1;
-            return Some(opened(&self.tail.job.value, name, self.opening - 1));
+            self.next += 1;
+            return Some(opened(&self.tail.job.value, name, self.next - 1));
         }
         while !self.is_over {
             match self.tail.next().await {
                 Ok(Some(told)) => {
-                    if let Some(event) = self.tell(told) {
+                    if let Some(event) = self.tell(&told) {
                         return Some(event);
                     }
                 }
@@ -67,18 +67,16 @@ impl Reader {
     }
 
     /// Nothing, where it is not for this reader.
-    fn tell(&mut self, told: Told) -> Option<Bytes> {
+    fn tell(&mut self, told: &Told) -> Option<Bytes> {
         let job = &self.tail.job.value;
-        match told {
-            Told::Event(event) => renumbered(job, &event.frame, event.number + FIRST),
-            Told::Idle => Some(Bytes::from_static(b": still there\n\n")),
-            Told::State => match job.state {
-                State::Failed | State::Expired => Some(failed(job, self.tail.next_number() + FIRST)),
-                State::Cancelled => Some(self.break_off(&Failure::new(Code::Cancelled, "The response was cancelled"))),
-                State::Succeeded if self.tail.is_cut() => Some(self.break_off(&interrupted("its last events are lost"))),
-                _ => None,
-            },
-            Told::Restarted => Some(self.break_off(&interrupted("another attempt has taken its place"))),
+        match (told, job.state) {
+            (Told::Event(event), _) => renumbered(job, &event.frame, event.number + FIRST),
+            (Told::Idle, _) => Some(STILL_THERE),
+            (Told::State, State::Failed | State::Expired) => {
+                let number = self.tail.next_number() + FIRST;
+                (number >= self.next).then(|| failed(job, number))
+            }
+            (Told::State | Told::Restarted, _) => self.tail.setback(told).map(|failure| self.break_off(&failure)),
         }
     }
 
@@ -86,10 +84,6 @@ impl Reader {
         self.is_over = true;
         refusal::event(Some(Operation::Responses), failure)
     }
-}
-
-fn interrupted(why: &str) -> Failure {
-    Failure::new(Code::StreamInterrupted, format!("This stream is void, because {why}: read the response again from its beginning"))
 }
 
 fn opened(job: &Job, name: &str, number: u64) -> Bytes {

@@ -41,3 +41,33 @@ pub fn read_piece(entry: &Bytes) -> Option<(Piece, Bytes)> {
     let part = decode(entry).ok()?.into_iter().next()?;
     Some((part.decode().ok()?, part.body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::memory::MemoryBroker;
+    use crate::broker::{Feed, Since};
+    use crate::{entropy, jobs};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_piece_is_kept_once_apart_from_the_outcomes_and_goes_with_its_job() {
+        let (broker, job, exec) = (MemoryBroker::new(), Token::parse("job_1").unwrap(), entropy::exec_id());
+        let topic = log_topic(&job);
+        for number in [0, 1, 1] {
+            log(broker.as_ref(), &topic, Piece { exec, number, last: number == 1 }, b"data: a\n\n").await.unwrap();
+        }
+        let feed = Feed::Journal(Journal::Results, Some(topic));
+        let mut follower = broker.follow(&feed, Since::Start).await.unwrap();
+        let mut pieces = Vec::new();
+        while let Some(entry) = follower.next(Duration::ZERO).await.unwrap() {
+            pieces.push(read_piece(&entry.value.unwrap()).unwrap());
+        }
+        let piece = |number, last| (Piece { exec, number, last }, Bytes::from_static(b"data: a\n\n"));
+        assert_eq!(pieces, [piece(0, false), piece(1, true)]);
+        assert!(jobs::outcomes(broker.as_ref(), &jobs::topic(&job, 0)).await.unwrap().is_empty());
+        broker.erase(Journal::Results, &Topic::from(job)).await.unwrap();
+        let mut follower = broker.follow(&feed, Since::Start).await.unwrap();
+        assert_eq!(follower.next(Duration::ZERO).await, Ok(None));
+    }
+}
