@@ -37,10 +37,7 @@ impl Metrics {
             batch_requests: histogram("tidemill_batch_requests", "Requests per dispatched batch.", SIZE_BUCKETS, &["model"])?,
             queue_seconds: histogram("tidemill_queue_seconds", "Time from publication to dispatch.", LATENCY_BUCKETS, &["model", "lane"])?,
             failures: IntCounterVec::new(
-                Opts::new(
-                    "tidemill_scheduler_failures_total",
-                    "Requests failed by the scheduler: before any worker, or after their last try.",
-                ),
+                Opts::new("tidemill_scheduler_failures_total", "Requests failed by the scheduler: before any worker, or after their last try."),
                 &["model", "code"],
             )?,
             returned: IntCounterVec::new(

@@ -20,6 +20,8 @@ pub(super) struct Member {
     pub(super) cost: u64,
     /// Of an interactive one nobody else knows it while it runs.
     pub(super) retry: Option<Box<Retry>>,
+    /// It was taken back and ran elsewhere before this worker was heard to have it, too: its return is of no use.
+    pub(super) is_double: bool,
 }
 
 impl Member {
@@ -27,7 +29,7 @@ impl Member {
         let Item { id, tokens_in, tokens_out, .. } = entry.item;
         let cost = Item::cost(tokens_in, tokens_out);
         let (tenant, tokens) = (Arc::clone(&entry.item.tenant), u64::from(entry.item.tokens()));
-        Self { id, lane: entry.lane, tenant, tokens, cost, retry: entry.retry.clone() }
+        Self { id, lane: entry.lane, tenant, tokens, cost, retry: entry.retry.clone(), is_double: false }
     }
 }
 

@@ -25,7 +25,7 @@ impl Engine {
     pub(super) fn accepted(&mut self, worker: &NodeId, batch: BatchId, actions: &mut Vec<Action>) {
         let members = self.fleet.accept(worker, batch);
         members.iter().for_each(|member| self.hand_over(member.id, actions));
-        let late = self.fleet.accept_late(worker, batch);
+        let late = self.fleet.accept_late(worker, batch, |id| self.items.contains_key(&id));
         self.hand_over_late(&late, actions);
     }
 
@@ -154,7 +154,7 @@ impl Engine {
         running: &[Running],
         actions: &mut Vec<Action>,
     ) {
-        let late = self.fleet.running_late(worker, running); // The accept was lost.
+        let late = self.fleet.running_late(worker, running, |id| self.items.contains_key(&id)); // The accept was lost.
         self.hand_over_late(&late, actions);
         running.iter().for_each(|run| self.leave_to_another(run.id, actions));
         let unlisted = self.fleet.heartbeat(now, worker, backends, running);

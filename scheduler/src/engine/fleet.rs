@@ -171,23 +171,25 @@ impl Fleet {
         members
     }
 
-    /// The worker has what was taken back from it: returns the members to hand over.
-    pub(super) fn accept_late(&mut self, worker: &NodeId, id: BatchId) -> Vec<Member> {
+    /// The worker has what was taken back from it, and of that only what `is_here` did not run elsewhere since: returns the members
+    /// to hand over.
+    pub(super) fn accept_late(&mut self, worker: &NodeId, id: BatchId, is_here: impl Fn(RequestId) -> bool) -> Vec<Member> {
         let at = self.late.iter().position(|(late, batch)| *late == id && batch.slot.worker == *worker);
-        let Some((_, batch)) = at.and_then(|at| self.late.remove(at)) else { return Vec::new() };
+        let Some((_, mut batch)) = at.and_then(|at| self.late.remove(at)) else { return Vec::new() };
+        batch.members.iter_mut().for_each(|member| member.is_double = !is_here(member.id));
         self.occupy(id, batch);
         self.accept(worker, id)
     }
 
     /// The worker lists items of batches that were taken back from it: returns those to hand over.
-    pub(super) fn running_late(&mut self, worker: &NodeId, running: &[Running]) -> Vec<Member> {
+    pub(super) fn running_late(&mut self, worker: &NodeId, running: &[Running], is_here: impl Fn(RequestId) -> bool) -> Vec<Member> {
         let is_listed = |member: &Member| running.iter().any(|run| run.id == member.id);
         let has_listed = |batch: &Batch| batch.slot.worker == *worker && batch.members.iter().any(is_listed);
         let listed: Vec<BatchId> = self.late.iter().filter(|(_, batch)| has_listed(batch)).map(|(id, _)| *id).collect();
         for (_, batch) in self.late.iter_mut().filter(|(id, _)| listed.contains(id)) {
             batch.members.retain(is_listed); // The others wait, or run, elsewhere.
         }
-        listed.into_iter().flat_map(|id| self.accept_late(worker, id)).collect()
+        listed.into_iter().flat_map(|id| self.accept_late(worker, id, &is_here)).collect()
     }
 
     /// The worker will not take it: returns the members to take back.
@@ -230,7 +232,13 @@ impl Fleet {
     }
 
     /// One item of a batch has ended. Returns it, once, and with the last one the whole call.
-    pub(super) fn finish(&mut self, worker: &NodeId, id: BatchId, end: End, now: Time) -> Option<(Member, Option<Ended>)> {
+    pub(super) fn finish(
+        &mut self,
+        worker: &NodeId,
+        id: BatchId,
+        end: End,
+        now: Time,
+    ) -> Option<(Member, Option<Ended>)> {
         let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
         let at = batch.members.iter().position(|m| m.id == end.id)?;
         let member = batch.members.swap_remove(at);

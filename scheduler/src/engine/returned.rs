@@ -3,11 +3,11 @@
 //! A deferred request never left. An interactive one left with its worker's accept and comes back with all that it takes to
 //! dispatch it again. Its frame was acked then: only its ingress stands behind it, as while it ran. Both keep what they have reserved.
 
-use super::Engine;
 use super::batch::{End, Member};
 use super::event::{Action, Cause, GivenBack, Returned};
 use super::frames::FrameKey;
 use super::item::{Entry, State};
+use super::Engine;
 use super::retry::Retry;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
@@ -65,7 +65,7 @@ impl Engine {
                 let is_elsewhere = self.fleet.has_accepted(member.id) || self.recording.contains(member.id);
                 entry.state == State::Running && !is_elsewhere
             }
-            (None, Some(item)) if !self.fleet.is_running_on_live_worker(member.id, now) => {
+            (None, Some(item)) if !member.is_double && !self.fleet.is_running_on_live_worker(member.id, now) => {
                 self.arrivals += 1;
                 let mut entry = Entry::new(item, FrameKey::NONE, back.published, self.arrivals);
                 (entry.state, entry.retry) = (State::Running, member.retry);

@@ -38,7 +38,7 @@ fn load(engine: &Engine) -> (usize, usize) {
     Lane::ALL.into_iter().map(|lane| engine.load(lane)).fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
 }
 
-pub(crate) struct Rules {
+struct Rules {
     kind: ModelKind,
     max_items: u32,
     max_tokens: u32,
@@ -51,7 +51,7 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn of(plan: &Plan, dispatch_from: Time) -> Self {
+    fn of(plan: &Plan, dispatch_from: Time) -> Self {
         let weights = || plan.weights.iter().enumerate().map(|(n, weight)| (tenant(n), *weight)).collect();
         let fair = plan.has_fair_order().then(weights);
         let Plan { kind, max_items, max_tokens, padded, .. } = *plan;
@@ -74,13 +74,9 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self {
-            gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())),
-            rules,
-            books: Books::default(),
-            tries: Tries::default(),
-        }
+    pub(crate) fn new(plan: &Plan, dispatch_from: Time) -> Self {
+        let rules = Rules::of(plan, dispatch_from);
+        Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default(), tries: Tries::new(plan) }
     }
 
     /// What was delivered in a frame, and in no other since.
@@ -89,6 +85,10 @@ impl Audit {
     }
 
     pub(crate) fn hear(&mut self, now: Time, events: &[Event]) {
+        for items in events.iter().filter_map(|event| if let Event::Delivered { items, .. } = event { Some(items) } else { None }) {
+            let fresh = items.iter().filter(|item| !self.books.custody.contains_key(&item.id));
+            fresh.for_each(|item| self.tries.begun_anew(item.id));
+        }
         self.books.hear(now, events);
         for call in std::mem::take(&mut self.books.failed) {
             let of = |id: &RequestId| (*id, self.books.known[id].0.lane);
@@ -158,8 +158,8 @@ impl Audit {
         for item in ids {
             self.books.custody.get_mut(item).expect("checked").state = State::Out(id);
         }
-        let (is_accepted, is_taken_back, superseded) = (false, false, BTreeSet::new());
-        let batch = Batch { worker: worker.clone(), slot, sent: now, is_accepted, is_taken_back, items, superseded };
+        let (is_accepted, is_taken_back, superseded, doubles) = (false, false, BTreeSet::new(), BTreeSet::new());
+        let batch = Batch { worker: worker.clone(), slot, sent: now, is_accepted, is_taken_back, items, superseded, doubles };
         assert!(self.books.batches.insert(id, batch).is_none(), "{id:?} is named twice");
     }
 

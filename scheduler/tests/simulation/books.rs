@@ -52,11 +52,17 @@ pub(crate) struct Batch {
     pub(crate) items: BTreeMap<RequestId, Item>,
     /// Of these another worker was late to say that it has them: the copies here do not count.
     pub(crate) superseded: BTreeSet<RequestId>,
+    /// These ran elsewhere before their worker was heard to have them here.
+    pub(crate) doubles: BTreeSet<RequestId>,
 }
 
 impl Batch {
     pub(crate) fn carries(&self, id: RequestId) -> bool {
         self.is_live() && self.items.contains_key(&id) && !self.superseded.contains(&id)
+    }
+
+    fn note_doubles(&mut self, custody: &BTreeMap<RequestId, Custody>) {
+        self.doubles = self.items.keys().copied().filter(|id| !custody.contains_key(id)).collect();
     }
 
     /// It holds its credit.
@@ -150,7 +156,11 @@ impl Books {
 
     fn accepted(&mut self, worker: &NodeId, id: BatchId) {
         if let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.worker == *worker) {
-            self.has_late |= batch.is_taken_back && !batch.is_accepted;
+            let is_late = batch.is_taken_back && !batch.is_accepted;
+            if is_late {
+                batch.note_doubles(&self.custody);
+            }
+            self.has_late |= is_late;
             self.has_moved |= self.has_late;
             batch.is_accepted = true;
         }
@@ -200,9 +210,13 @@ impl Books {
 
     /// What was in the batch comes back; what is interactive is not here any more.
     fn returned(&mut self, now: Time, returned: &Returned) {
+        self.accepted(&returned.worker, returned.batch);
         let batch = self.batches.get(&returned.batch).filter(|batch| batch.worker == returned.worker);
+        let doubles = batch.map(|batch| batch.doubles.clone()).unwrap_or_default();
         let was_out = |id: &RequestId| batch.is_some_and(|batch| batch.items.contains_key(id));
-        let ids: Vec<RequestId> = returned.items.iter().map(|back| back.id).filter(was_out).collect();
+        let out: Vec<RequestId> = returned.items.iter().map(|back| back.id).filter(was_out).collect();
+        self.leave(now, &returned.worker, returned.batch, out.iter().copied());
+        let ids: Vec<RequestId> = out.into_iter().filter(|id| !doubles.contains(id)).collect();
         for back in returned.items.iter().filter(|back| ids.contains(&back.id)) {
             if let Some(held) = self.custody.get_mut(&back.id) {
                 held.is_retry = true;
@@ -212,7 +226,6 @@ impl Books {
                 self.known.insert(back.id, (item.clone(), FrameKey::NONE));
             }
         }
-        self.leave(now, &returned.worker, returned.batch, ids.iter().copied());
         self.failed.push(FailedCall { fault: returned.fault, ids });
     }
 
@@ -232,6 +245,9 @@ impl Books {
         let lists = |id: &RequestId| running.iter().any(|run| run.id == *id);
         for batch in self.batches.values_mut().filter(|batch| batch.worker == *worker) {
             let is_late = batch.is_taken_back && !batch.is_accepted && batch.items.keys().any(lists);
+            if is_late {
+                batch.note_doubles(&self.custody);
+            }
             batch.is_accepted |= is_late;
             self.has_late |= is_late;
             if is_late || batch.is_accepted && now.since(batch.sent) >= UNLISTED_AFTER {

@@ -1,7 +1,7 @@
 //! core: one owner of a model in a world: around the real engine, what its loop does: bytes and ack tokens kept, actions
 //! performed, what is held announced.
 
-use crate::audit::{Audit, Rules};
+use crate::audit::Audit;
 use crate::faults::Row;
 use crate::lane::Delivery;
 use crate::plan::{Plan, Quota, Request};
@@ -157,7 +157,7 @@ impl Owner {
         let Plan { kind, max_items, max_tokens, padded, objective, .. } = *plan;
         let config = EngineConfig { kind, max_items, max_tokens, padded, objective, dispatch_from: now + SETTLE };
         Self {
-            audit: Audit::new(Rules::of(plan, config.dispatch_from)),
+            audit: Audit::new(plan, config.dispatch_from),
             engine: Engine::new(config),
             revision,
             since: now,

@@ -1,5 +1,6 @@
 //! core: what one engine may do about calls that fail: how often a request is tried, and how much is tried again.
 
+use crate::plan::Plan;
 use scheduler::engine::Item;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
@@ -19,8 +20,12 @@ const fn calls_max(lane: Lane) -> u32 {
     }
 }
 
-#[derive(Default)]
+/// A request that is published again, or dispatched twice because an accept is late, is tried anew: in a world of faults it may
+/// have so many lives.
+const LIVES_MAX: u32 = 4;
+
 pub(crate) struct Tries {
+    lives: u32,
     /// Failed calls of each request.
     failed: BTreeMap<RequestId, u32>,
     /// Calls that failed in this step, and what was in them.
@@ -31,6 +36,16 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let lives = if plan.faults.are_none() { 1 } else { LIVES_MAX };
+        Self { lives, failed: BTreeMap::new(), undecided: Vec::new(), first: VecDeque::new(), again: VecDeque::new() }
+    }
+
+    /// It was published again: its ingress has heard nothing of its end.
+    pub(crate) fn begun_anew(&mut self, id: RequestId) {
+        self.failed.remove(&id);
+    }
+
     pub(crate) fn failed(&mut self, fault: Fault, items: Vec<(RequestId, Lane)>) {
         items.iter().for_each(|(id, _)| *self.failed.entry(*id).or_default() += 1);
         self.undecided.push((fault, items));
@@ -58,7 +73,7 @@ impl Tries {
         let tries: Vec<(u32, Lane)> = items.map(|item| (self.failed.get(&item.id).copied().unwrap_or_default(), item.lane)).collect();
         let is_first = tries.iter().all(|(failed, _)| *failed == 0);
         assert!(is_first || tries.iter().all(|(failed, _)| *failed > 0), "what is tried again goes with what is not: {tries:?}");
-        assert!(tries.iter().all(|(failed, lane)| *failed < calls_max(*lane)), "tried too often: {tries:?}");
+        assert!(tries.iter().all(|(failed, lane)| *failed < calls_max(*lane) * self.lives), "tried too often: {tries:?}");
         if is_first {
             self.first.push_back(now);
         }

@@ -73,8 +73,7 @@ fn where_every_backend_was_tried_it_pauses_and_fails_with_the_last_failure() {
         assert_eq!(places(&sent).len(), 1);
     }
     let ended = fail_once(&mut rig, &sent, &item(1), Fault::ServerError);
-    let failed =
-        |action: &Action| matches!(action, Action::Fail { cause: Cause::Backend(failure), .. } if failure.code == Code::BackendStatus);
+    let failed = |action: &Action| matches!(action, Action::Fail { cause: Cause::Backend(failure), .. } if failure.code == Code::BackendStatus);
     assert!(failed(&ended[0]) && ended[1..] == [Action::Release(id(1))], "{ended:?}");
     assert!(rig.is_empty());
 }
@@ -162,4 +161,16 @@ fn no_more_than_the_budget_is_tried_again() {
         again.into_iter().for_each(|batch| drop(rig.step([done("worker", batch, &[n])])));
     }
     assert_eq!(ended, 40 - 30 - 40 / 5, "three a second, and a fifth of the calls so far");
+}
+
+#[test]
+fn a_late_double_that_fails_is_not_taken_for_the_request() {
+    let mut rig = rig_with(ModelKind::Sequence, &["a"]);
+    let first = batch(&rig.deliver(vec![item(1)]));
+    rig.after(ACCEPT_WAIT, []);
+    let second = batch(&rig.step([beat("other", 1, &[])]));
+    rig.step([accepted("other", second), done("other", second, &[1])]);
+    let back = rig.step([returned(&rig, "worker", first, Fault::Timeout, vec![item(1)])]);
+    assert_eq!(back, [Action::Release(id(1))], "it was answered");
+    assert!(rig.is_empty());
 }
