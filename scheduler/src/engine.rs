@@ -7,6 +7,7 @@
 //! for it. A request whose call failed comes back and is tried again within bounds (`engine/returned.rs`). The engine holds no bodies.
 
 mod batch;
+mod breaker;
 mod budget;
 mod call;
 mod curve;
@@ -24,13 +25,16 @@ mod limit;
 mod line;
 mod linger;
 mod order;
+mod places;
 mod queue;
 mod recent;
 mod recording;
 mod retry;
 mod returned;
+mod slots;
 mod turnstile;
 
+pub use breaker::State as Breaker;
 pub use event::{Action, Cause, Event, GivenBack, Returned};
 pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
 pub use forecast::Wait;
@@ -125,6 +129,8 @@ pub struct Engine {
     linger_until: Option<Time>,
     /// When the ceilings end, if they hold something back.
     ceilings_until: Option<Time>,
+    /// When a backend that is shut is tried again, if something waits for a slot.
+    opening_at: Option<Time>,
     /// Nothing is dispatched before; then it is `None`.
     settle_until: Option<Time>,
 }
@@ -155,6 +161,7 @@ impl Engine {
             maintain_at: Time::ZERO,
             linger_until: None,
             ceilings_until: None,
+            opening_at: None,
             settle_until: Some(config.dispatch_from),
             config,
         }
@@ -179,7 +186,7 @@ impl Engine {
         let accept = self.fleet.first_unaccepted().map(|sent| sent + ACCEPT_WAIT);
         let asking = self.turnstiles.first_due();
         let rested = self.resting.first().map(|(until, _)| *until);
-        [expiry, accept, asking, rested, self.linger_until, self.ceilings_until, self.settle_until]
+        [expiry, accept, asking, rested, self.linger_until, self.ceilings_until, self.opening_at, self.settle_until]
             .into_iter()
             .flatten()
             .fold(self.maintain_at, Time::min)
@@ -224,6 +231,16 @@ impl Engine {
     /// Requests that were queued for another call since this was asked last.
     pub fn take_retried(&mut self) -> u64 {
         std::mem::take(&mut self.retried)
+    }
+
+    /// Every backend's breaker, and whose it is where each worker has its own.
+    pub fn breakers(&self) -> impl Iterator<Item = (&str, Option<&NodeId>, Breaker)> {
+        self.fleet.places.iter().map(|(backend, worker, place)| (backend, worker, place.state()))
+    }
+
+    /// Whether a breaker has opened or closed since this was asked last.
+    pub fn have_breakers_changed(&mut self) -> bool {
+        self.fleet.have_breakers_changed()
     }
 
     /// Free call slots, and outstanding calls.

@@ -1,11 +1,13 @@
 //! edge: everything the scheduler measures, by name. Labels are configured models, lanes and error codes: bounded.
 
+use crate::engine::Breaker;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
-use shared::domain::Lane;
+use shared::domain::{Lane, NodeId};
 use shared::error::Code;
 use shared::quota::{Refusal, Settled};
 use shared::telemetry::{LATENCY_BUCKETS, SIZE_BUCKETS};
 use shared::wire::Fault;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -18,6 +20,7 @@ pub(crate) struct Metrics {
     failures: IntCounterVec,
     returned: IntCounterVec,
     retries: IntCounterVec,
+    breakers: IntGaugeVec,
     owned: IntGaugeVec,
     refusals: IntCounterVec,
     overrun: IntCounterVec,
@@ -45,6 +48,7 @@ impl Metrics {
                 &["model", "fault"],
             )?,
             retries: IntCounterVec::new(Opts::new("tidemill_retries_total", "Requests queued for another call."), &["model"])?,
+            breakers: gauge("tidemill_breakers_open", "1 while a backend fails and is not called, or only for a trial.", &["model", "backend"])?,
             owned: gauge("tidemill_models_owned", "1 where this scheduler owns the model.", &["model"])?,
             refusals: IntCounterVec::new(
                 Opts::new("tidemill_quota_refusals_total", "Requests that a limit did not allow when they were asked for."),
@@ -64,6 +68,7 @@ impl Metrics {
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(metrics.returned.clone()))?;
         registry.register(Box::new(metrics.retries.clone()))?;
+        registry.register(Box::new(metrics.breakers.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.overrun.clone()))?;
@@ -95,6 +100,7 @@ impl Metrics {
             failures: self.failures.clone(),
             returned: self.returned.clone(),
             retries: self.retries.with_label_values(&[model]),
+            breakers: self.breakers.clone(),
             model: model.into(),
         }
     }
@@ -135,6 +141,7 @@ pub(crate) struct ModelMetrics {
     failures: IntCounterVec,
     returned: IntCounterVec,
     retries: IntCounter,
+    breakers: IntGaugeVec,
     model: Box<str>,
 }
 
@@ -169,6 +176,13 @@ impl ModelMetrics {
         if requests > 0 {
             self.retries.inc_by(requests);
         }
+    }
+
+    /// Where each worker has a backend of its own, as many as are open.
+    pub(crate) fn breakers<'a>(&self, breakers: impl Iterator<Item = (&'a str, Option<&'a NodeId>, Breaker)>) {
+        let mut open: BTreeMap<&str, i64> = BTreeMap::new();
+        breakers.for_each(|(backend, _, state)| *open.entry(backend).or_default() += i64::from(state != Breaker::Closed));
+        open.into_iter().for_each(|(backend, open)| self.breakers.with_label_values(&[&*self.model, backend]).set(open));
     }
 
     pub(crate) fn owns(&self, owns: bool) {

@@ -349,6 +349,7 @@ impl Owner {
     fn fail(&self, id: RequestId, ingress: NodeId, cause: Cause) {
         let mut failure = match cause {
             Cause::Here(code) => Failure::new(code, sentence(code)),
+            Cause::Down(wait) => Failure::new(Code::BackendUnavailable, sentence(Code::BackendUnavailable)).retry_after_ms(millis(wait)),
             Cause::Backend(failure) => *failure,
         };
         self.metrics.failed(failure.code);
@@ -365,6 +366,9 @@ impl Owner {
         self.metrics.credit(free, outstanding);
         self.metrics.retried(self.engine.take_retried());
         self.quota.report();
+        if self.engine.have_breakers_changed() {
+            self.metrics.breakers(self.engine.breakers());
+        }
         for lane in Lane::ALL {
             let (requests, bytes) = self.engine.load(lane);
             self.windows[lane.index()].holds(requests, bytes);
@@ -378,6 +382,7 @@ const fn sentence(code: Code) -> &'static str {
         Code::DeadlineExceeded => {
             "The deadline passed while the request waited for a worker; allow more time or try when there is less load."
         }
+        Code::BackendUnavailable => "Every backend of the model fails at the moment; try again after a wait.",
         Code::Poison => "The request was run three times, and each time its worker did not live to answer: it is not tried again.",
         Code::OverLimit => "The request alone is more than a limit of its tenant or key allows; make it smaller or have the limit raised.",
         _ => "The request could not be scheduled; try again.",

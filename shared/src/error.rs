@@ -80,6 +80,8 @@ codes! {
     BackendRejected = "backend_rejected", 400, "invalid_request_error";
     BackendRateLimited = "backend_rate_limited", 429, "rate_limit_error";
     BackendUnreachable = "backend_unreachable", 502, "server_error";
+    /// Every backend of the model fails, and none is tried again soon.
+    BackendUnavailable = "backend_unavailable", 503, "service_unavailable_error";
     BackendStatus = "backend_status", 502, "server_error";
     BackendMalformed = "backend_malformed", 502, "server_error";
     BackendWrongCount = "backend_wrong_count", 502, "server_error";

@@ -41,6 +41,10 @@ async fn each_fault_of_a_backend_becomes_its_own_error() {
         if (answer.status, answer.code().as_str()) != (status, code) || !sentence {
             wrong.push(format!("{path} {fault}: expected {status} {code}, got {} {}", answer.status, answer.text()));
         }
+        // A backend that only ever failed would be left alone.
+        let well = prompt(&format!("well after {fault}"));
+        let body = if path == CHAT { chat("chat", &well) } else { embed("embed", &well) };
+        assert_eq!(client.post(path, body).await.expect("an answer").status, 200, "after {path} {fault}");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

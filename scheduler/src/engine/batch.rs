@@ -1,5 +1,6 @@
 //! core: a batch on its way: who is in it, which slot it takes, and what its end says of the call.
 
+use super::breaker::Verdict;
 use super::item::{Entry, Item};
 use super::retry::Retry;
 use shared::clock::Time;
@@ -64,14 +65,18 @@ pub(super) struct Batch {
     size: u64,
     has_answers: bool,
     has_failures: bool,
+    /// What went wrong at the backend, if it was not one request's again that has spoilt a call elsewhere.
+    fault: Option<Fault>,
 }
 
 impl Batch {
     pub(super) const fn new(slot: Slot, members: Vec<Member>, size: u64, sent: Time) -> Self {
-        Self { slot, sent, accepted: None, members, size, has_answers: false, has_failures: false }
+        Self { slot, sent, accepted: None, members, size, has_answers: false, has_failures: false, fault: None }
     }
 
-    pub(super) fn note(&mut self, end: End) {
+    pub(super) fn note(&mut self, member: &Member, end: End) {
+        let is_known = |fault: &Fault| fault.may_be_the_requests() && member.retry.as_ref().is_some_and(|retry| retry.has_spoilt());
+        self.fault = end.fault.filter(|fault| !is_known(fault)).or(self.fault);
         self.has_answers |= end.end == ItemEnd::Answered;
         self.has_failures |= end.end == ItemEnd::Failed && end.fault.is_none_or(may_be_the_size);
     }
@@ -83,6 +88,16 @@ impl Batch {
             _ => CallResult::Unclear,
         };
         Ended { backend: self.slot.backend.clone(), size: self.size, took: now.since(self.sent), result }
+    }
+
+    /// What it says of the backend. A rejection is an answer; one that is busy is not ill.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        match self.fault {
+            _ if self.has_answers => Some(Verdict::Good),
+            Some(Fault::Rejected) => Some(Verdict::Good),
+            None | Some(Fault::RateLimited) => None,
+            Some(_) => Some(Verdict::Bad),
+        }
     }
 
     pub(super) fn tokens(&self) -> u64 {

@@ -6,7 +6,7 @@ use super::cut;
 use super::item::{Item, Shape, State};
 use super::lanes::{INTERACTIVE_RECENT, LaneSet, ceiling};
 use super::linger::Arrivals;
-use super::{Action, Engine, EngineConfig, INGRESS_SILENT};
+use super::{Action, Cause, Engine, EngineConfig, INGRESS_SILENT};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, RequestId};
 use std::iter;
@@ -19,7 +19,7 @@ const LOOK_AHEAD: usize = 4;
 
 impl Engine {
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
-        (self.linger_until, self.ceilings_until) = (None, None);
+        (self.linger_until, self.ceilings_until, self.opening_at) = (None, None, None);
         self.settle_until = self.settle_until.filter(|until| now < *until);
         if self.settle_until.is_some() {
             return;
@@ -29,7 +29,9 @@ impl Engine {
         while let Some((lane, first)) = self.next_awaited(now, room, actions) {
             let tried = if first.is_retry { self.items[&first.id].tried() } else { &[] };
             let Some(slot) = self.fleet.free_slot(now, first.tokens, tried) else {
-                room = room.above(lane); // Nobody less urgent goes past what finds no room.
+                if !self.gives_up(now, lane, first.id, actions) {
+                    room = room.above(lane); // Nobody less urgent goes past what finds no room.
+                }
                 continue;
             };
             if first.is_retry && self.must_rest(now, first.id, &slot.backend) {
@@ -46,6 +48,16 @@ impl Engine {
             }
             self.send(now, slot, call, actions);
         }
+    }
+
+    /// Nobody on the line waits where every backend is shut for long. Whoever waits is looked at again when one opens.
+    fn gives_up(&mut self, now: Time, lane: Lane, id: RequestId, actions: &mut Vec<Action>) -> bool {
+        let hopeless = self.fleet.hopeless_for(now).filter(|_| lane == Lane::Interactive);
+        match hopeless {
+            Some(wait) => self.fail(id, Cause::Down(wait), actions),
+            None => self.opening_at = self.fleet.next_opening(now),
+        }
+        hopeless.is_some()
     }
 
     fn send(&mut self, now: Time, slot: Slot, call: Call, actions: &mut Vec<Action>) {

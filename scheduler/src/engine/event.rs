@@ -82,6 +82,8 @@ pub struct GivenBack {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     Here(Code),
+    /// No backend is called for so long, because all fail.
+    Down(Duration),
     /// The last of its calls failed so.
     Backend(Box<Failure>),
 }

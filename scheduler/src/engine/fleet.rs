@@ -1,9 +1,9 @@
-//! core: the workers, what they may take, and what they have. No dispatch without credit; silence is no credit.
-//!
-//! A backend's slots are counted here over all its workers (the owner is the only one who dispatches for the model), so
-//! choosing the least loaded is exact and needs no sampling: power-of-two choices answers stale loads, ours are not.
+//! core: the workers, what they may take, and what they have. No dispatch without credit; silence is no credit. Where the next
+//! call goes is in `slots.rs`.
 
-use super::batch::{Batch, End, Ended, Member, Slot, SlotKey};
+use super::batch::{Batch, End, Ended, Member, SlotKey};
+use super::breaker::State;
+use super::places::Places;
 use foldhash::{HashMap, HashSet};
 use shared::clock::Time;
 use shared::domain::{BatchId, NodeId, RequestId};
@@ -23,46 +23,21 @@ pub(super) const UNLISTED_AFTER: Duration = Duration::from_secs(1);
 /// Dispatches that were taken back are remembered in case the accept is merely late.
 const LATE_MAX: usize = 1_024;
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    calls: u32,
-    tokens: u64,
-}
-
-/// Calls and tokens outstanding, each of what may be.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Filled {
-    calls: (u64, u64),
-    tokens: (u64, u64),
-}
-
-impl Filled {
-    pub(super) const fn is_idle(self) -> bool {
-        self.calls.0 == 0
-    }
-
-    /// With one more call of so many tokens: the fuller of the two, in hundredths.
-    pub(super) fn with(self, tokens: u32) -> u64 {
-        let hundredths = |(taken, of): (u64, u64), more: u64| ((taken + more) * 100).div_ceil(of.max(1));
-        hundredths(self.calls, 1).max(hundredths(self.tokens, tokens.into()))
-    }
-}
-
 #[derive(Debug)]
-struct Worker {
-    seen: Time,
+pub(super) struct Worker {
+    pub(super) seen: Time,
     /// It did not accept, or refused: left alone until it is heard again.
-    suspect: bool,
-    backends: Vec<BackendCredit>,
-    tokens: u64,
+    pub(super) suspect: bool,
+    pub(super) backends: Vec<BackendCredit>,
+    pub(super) tokens: u64,
     /// When it was last given a batch: among equals, whoever rested longest goes next.
-    served: Time,
+    pub(super) served: Time,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
-    workers: BTreeMap<NodeId, Worker>,
-    loads: HashMap<SlotKey, Load>,
+    pub(super) workers: BTreeMap<NodeId, Worker>,
+    pub(super) places: Places,
     /// In order, so that the same events give the same actions.
     batches: BTreeMap<BatchId, Batch>,
     unaccepted: VecDeque<(Time, BatchId)>,
@@ -88,58 +63,25 @@ impl Fleet {
         self.outstanding
     }
 
-    pub(super) fn free_slots(&self, now: Time) -> u32 {
-        let mut keys = HashSet::default();
-        let credits = self.candidates(now).filter(|(worker, credit)| keys.insert(SlotKey::of(worker, credit)));
-        credits.map(|(worker, credit)| credit.concurrency.saturating_sub(self.load(worker, credit).calls)).sum()
-    }
-
-    /// The freest backend with room for so many tokens, at its least loaded worker; those in `tried` come last. An idle one has
-    /// room for any.
-    pub(super) fn free_slot(&self, now: Time, tokens: u32, tried: &[Box<str>]) -> Option<Slot> {
-        let free = self.candidates(now).filter_map(|(worker, credit)| {
-            let load = self.load(worker, credit);
-            let fits = load.calls == 0 || load.tokens + u64::from(tokens) <= u64::from(credit.tokens);
-            (fits && load.calls < credit.concurrency).then_some((worker, credit, load))
-        });
-        let best = free.min_by_key(|(worker, credit, load)| {
-            let used = u64::from(load.calls) * 1_000 / u64::from(credit.concurrency.max(1));
-            let worker = &self.workers[*worker];
-            (tried.contains(&credit.name), used, worker.tokens, worker.served)
-        });
-        best.map(|(worker, credit, _)| Slot { worker: worker.clone(), backend: credit.name.clone(), key: SlotKey::of(worker, credit) })
-    }
-
-    /// Whether there is a backend that may be called beside those.
-    pub(super) fn has_other(&self, now: Time, tried: &[Box<str>]) -> bool {
-        self.candidates(now).any(|(_, credit)| credit.concurrency > 0 && !tried.contains(&credit.name))
-    }
-
     /// Where a batch is.
     pub(super) fn backend_of(&self, batch: BatchId) -> Option<Box<str>> {
         self.batches.get(&batch).map(|batch| batch.slot.backend.clone())
     }
 
-    /// How much of what the live workers take is taken.
-    pub(super) fn filled(&self, now: Time) -> Filled {
-        let (mut keys, mut filled) = (HashSet::default(), Filled::default());
-        for (worker, credit) in self.candidates(now) {
-            if keys.insert(SlotKey::of(worker, credit)) {
-                let load = self.load(worker, credit);
-                filled.calls = (filled.calls.0 + u64::from(load.calls), filled.calls.1 + u64::from(credit.concurrency));
-                filled.tokens = (filled.tokens.0 + load.tokens, filled.tokens.1 + u64::from(credit.tokens));
-            }
+    pub(super) fn have_breakers_changed(&mut self) -> bool {
+        std::mem::take(&mut self.places.have_changed)
+    }
+
+    /// Whether a batch shows if its backend answers again.
+    pub(super) fn is_trial(&self, batch: BatchId) -> bool {
+        self.places.iter().any(|(.., place)| matches!(place.state(), State::Trial(trial, _) if trial == batch))
+    }
+
+    /// The backend of a batch asks not to be called for so long.
+    pub(super) fn hold(&mut self, now: Time, batch: BatchId, wait: Duration) {
+        if let Some(batch) = self.batches.get(&batch) {
+            self.places.hold(now, &batch.slot.key, wait);
         }
-        filled
-    }
-
-    fn candidates(&self, now: Time) -> impl Iterator<Item = (&NodeId, &BackendCredit)> {
-        let usable = self.workers.iter().filter(move |(_, w)| !w.suspect && now.since(w.seen) < HEARTBEAT_STALE);
-        usable.flat_map(|(id, worker)| worker.backends.iter().map(move |credit| (id, credit)))
-    }
-
-    fn load(&self, worker: &NodeId, credit: &BackendCredit) -> Load {
-        self.loads.get(&SlotKey::of(worker, credit)).copied().unwrap_or_default()
     }
 
     pub(super) fn dispatched(&mut self, now: Time, id: BatchId, batch: Batch) {
@@ -147,6 +89,7 @@ impl Fleet {
             worker.served = now;
         }
         self.unaccepted.push_back((now, id));
+        self.places.called(now, &batch.slot.key, id);
         self.occupy(id, batch);
     }
 
@@ -243,13 +186,17 @@ impl Fleet {
         let at = batch.members.iter().position(|m| m.id == end.id)?;
         let member = batch.members.swap_remove(at);
         self.outstanding -= 1;
-        batch.note(end);
+        batch.note(&member, end);
+        let verdict = batch.verdict();
         let ended = batch.members.is_empty().then(|| batch.ended(now));
         let key = batch.slot.key.clone();
         self.lighten(&key, worker, member.tokens);
         self.no_longer_running(end.id, id);
         self.listed.remove(&end.id);
         if ended.is_some() {
+            if let Some(verdict) = verdict {
+                self.places.ended(now, &key, id, verdict);
+            }
             self.vacate(id);
             self.freed = now;
         }
@@ -280,6 +227,7 @@ impl Fleet {
     /// A worker speaks: its credit is fresh, and what it no longer runs has ended. Returns what ended unreported.
     pub(super) fn heartbeat(&mut self, now: Time, id: &NodeId, backends: Vec<BackendCredit>, running: &[Running]) -> Vec<Member> {
         let (tokens, served) = self.workers.get(id).map_or((0, Time::ZERO), |w| (w.tokens, w.served));
+        backends.iter().for_each(|credit| self.places.announced(id, credit));
         self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens, served });
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
@@ -316,7 +264,7 @@ impl Fleet {
         }
         self.late.retain(|(_, batch)| batch.slot.worker != *id);
         self.workers.remove(id);
-        self.loads.retain(|key, _| key.worker.as_ref() != Some(id));
+        self.places.drop_worker(id);
         self.listed.retain(|_, worker| worker != id);
         self.drop_settled_waits();
         (unaccepted, running)
@@ -324,9 +272,10 @@ impl Fleet {
 
     fn occupy(&mut self, id: BatchId, batch: Batch) {
         let tokens = batch.tokens();
-        let load = self.loads.entry(batch.slot.key.clone()).or_default();
-        load.calls += 1;
-        load.tokens += tokens;
+        if let Some(place) = self.places.get_mut(&batch.slot.key) {
+            place.calls += 1;
+            place.tokens += tokens;
+        }
         self.outstanding += batch.members.len();
         if let Some(worker) = self.workers.get_mut(&batch.slot.worker) {
             worker.tokens += tokens;
@@ -339,8 +288,9 @@ impl Fleet {
         batch.members.iter().for_each(|member| self.no_longer_running(member.id, id));
         self.outstanding -= batch.members.len();
         self.lighten(&batch.slot.key, &batch.slot.worker, batch.tokens());
-        if let Some(load) = self.loads.get_mut(&batch.slot.key) {
-            load.calls = load.calls.saturating_sub(1);
+        self.places.lost(&batch.slot.key, id); // Unless its end was heard.
+        if let Some(place) = self.places.get_mut(&batch.slot.key) {
+            place.calls = place.calls.saturating_sub(1);
         }
         Some(batch)
     }
@@ -357,8 +307,8 @@ impl Fleet {
     }
 
     fn lighten(&mut self, key: &SlotKey, worker: &NodeId, tokens: u64) {
-        if let Some(load) = self.loads.get_mut(key) {
-            load.tokens = load.tokens.saturating_sub(tokens);
+        if let Some(place) = self.places.get_mut(key) {
+            place.tokens = place.tokens.saturating_sub(tokens);
         }
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.tokens = worker.tokens.saturating_sub(tokens);

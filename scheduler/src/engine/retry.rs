@@ -38,9 +38,9 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// Its call at `backend` failed; `is_alone`: it was the only one in it.
-    pub(super) fn failed(&mut self, backend: &str, fault: Fault, is_alone: bool) {
-        self.failed = self.failed.saturating_add(1);
+    /// Its call at `backend` failed; `is_alone`: it was the only one in it. One that does not `count` was not made for its sake.
+    pub(super) fn failed(&mut self, backend: &str, fault: Fault, is_alone: bool, counts: bool) {
+        self.failed = self.failed.saturating_add(counts.into());
         self.has_rested = false;
         if !self.tried.iter().any(|tried| **tried == *backend) {
             self.tried.push(backend.into());
@@ -58,6 +58,11 @@ impl Retry {
     /// It has had all the calls that it may have.
     pub(super) const fn is_over(&self, lane: Lane) -> bool {
         self.failed >= calls_max(lane)
+    }
+
+    /// A call failed for what may be its fault.
+    pub(super) const fn has_spoilt(&self) -> bool {
+        self.spoilt > 0
     }
 
     /// It shares a call with nobody.
@@ -90,11 +95,11 @@ mod tests {
     #[test]
     fn what_spoils_calls_goes_alone_and_what_a_dead_backend_failed_does_not() {
         let mut retry = Retry::default();
-        (0..2).for_each(|_| retry.failed("a", Fault::Connect, true));
+        (0..2).for_each(|_| retry.failed("a", Fault::Connect, true, true));
         assert!(!retry.is_alone());
-        retry.failed("a", Fault::Malformed, false);
+        retry.failed("a", Fault::Malformed, false, true);
         assert!(!retry.is_alone(), "somebody else may have spoilt it");
-        retry.failed("b", Fault::ServerError, false);
+        retry.failed("b", Fault::ServerError, false, true);
         assert!(retry.is_alone());
         assert_eq!(retry.tried().len(), 2);
     }

@@ -25,6 +25,8 @@ struct Failed {
     failure: Box<Failure>,
     /// The call had one request only.
     is_alone: bool,
+    /// It was to show whether the backend answers again.
+    is_trial: bool,
     /// Whether the budget pays for the next; asked when it is known that there will be one.
     is_paid: Option<bool>,
 }
@@ -41,7 +43,11 @@ impl Engine {
         let Returned { worker, batch, fault, failure, items } = returned;
         self.accepted(&worker, batch, actions); // A lost accept: the return says as much.
         let backend = self.fleet.backend_of(batch).unwrap_or_default();
-        let mut failed = Failed { backend, fault, failure, is_alone: items.len() == 1, is_paid: None };
+        let (is_alone, is_trial) = (items.len() == 1, self.fleet.is_trial(batch));
+        if let Some(ms) = failure.retry_after_ms.filter(|_| fault.is_overload()) {
+            self.fleet.hold(now, batch, Duration::from_millis(ms.into()));
+        }
+        let mut failed = Failed { backend, fault, failure, is_alone, is_trial, is_paid: None };
         for item in items {
             let id = item.id;
             let end = End { id, end: ItemEnd::Failed, fault: Some(fault) };
@@ -83,7 +89,9 @@ impl Engine {
         let Some(entry) = self.items.get_mut(&id) else { return };
         let mut retry = entry.retry.take().unwrap_or_default();
         let (lane, deadline) = (entry.item.lane, entry.item.deadline);
-        retry.failed(&failed.backend, failed.fault, failed.is_alone);
+        // Who can wait loses nothing by showing that a backend is still dead.
+        let counts = !(failed.is_trial && lane.is_deferred() && !failed.fault.may_be_the_requests());
+        retry.failed(&failed.backend, failed.fault, failed.is_alone, counts);
         let next = self.next_call(now, (id, lane, deadline), &mut retry, failed);
         if let Some(entry) = self.items.get_mut(&id) {
             entry.retry = Some(retry);
@@ -99,7 +107,8 @@ impl Engine {
 
     fn next_call(&mut self, now: Time, (id, lane, deadline): (RequestId, Lane, Time), retry: &mut Retry, failed: &mut Failed) -> Next {
         let pause = if self.fleet.has_other(now, retry.tried()) { Duration::ZERO } else { retry.pause(id) };
-        if retry.is_over(lane) || now + pause >= deadline {
+        let is_hopeless = lane == Lane::Interactive && self.fleet.hopeless_for(now).is_some();
+        if is_hopeless || retry.is_over(lane) || now + pause >= deadline {
             return Next::End;
         }
         // A call that never reached its backend adds nothing to anybody's load.

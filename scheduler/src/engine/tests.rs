@@ -1,5 +1,6 @@
 //! The engine's behaviours, one by one. What they come to together is shown by `tests/simulation`.
 
+mod breakers;
 mod custody;
 mod lanes;
 mod padding;

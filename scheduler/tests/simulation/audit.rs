@@ -5,7 +5,7 @@ use crate::gap::Gap;
 use crate::owner::tenant;
 use crate::plan::Plan;
 use crate::tries::Tries;
-use scheduler::engine::{Action, Engine, Event, FrameKey, HEARTBEAT_STALE, INGRESS_SILENT, Item};
+use scheduler::engine::{Action, Breaker, Engine, Event, FrameKey, HEARTBEAT_STALE, INGRESS_SILENT, Item};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +126,7 @@ impl Audit {
             }
         }
         self.admit(now, engine);
+        self.check_breakers(actions, engine);
         self.tries.decided(now, |id| engine.holds(id));
         assert_eq!(load(engine), (self.books.custody.len(), self.books.bytes), "the engine's load and what it took and released");
     }
@@ -135,6 +136,17 @@ impl Audit {
         let taken = |id: &RequestId| engine.holds(*id) && !self.books.custody.contains_key(id);
         let taken: Vec<RequestId> = self.books.arriving.iter().copied().filter(taken).collect();
         taken.into_iter().for_each(|id| self.books.admit(now, id));
+    }
+
+    /// Nothing goes to a backend whose breaker is open, but one call at a time that is its trial.
+    fn check_breakers(&self, actions: &[Action], engine: &Engine) {
+        for action in actions {
+            let Action::Dispatch { batch, worker, backend, .. } = action else { continue };
+            let mut at = engine.breakers().filter(|(of, by, _)| *of == &**backend && by.is_none_or(|by| by == worker));
+            let (.., state) = at.next().expect("a backend that was called is known");
+            let may_go = matches!(state, Breaker::Closed) || matches!(state, Breaker::Trial(trial, _) if trial == *batch);
+            assert!(may_go, "{batch:?} goes to {backend} though its breaker is {state:?}");
+        }
     }
 
     fn check_ack(&self, frame: FrameKey) {

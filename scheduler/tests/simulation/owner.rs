@@ -241,6 +241,7 @@ fn outcome(cause: &Cause) -> Outcome {
     match cause {
         Cause::Here(Code::Poison) => Outcome::Poisoned,
         Cause::Here(_) => Outcome::Expired,
+        Cause::Down(_) => Outcome::Failed,
         Cause::Backend(_) => Outcome::Failed,
     }
 }

@@ -5,7 +5,7 @@ use scheduler::engine::Item;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
 use shared::wire::Fault;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The engine counts by whole seconds: nine of ten are surely in its window, and all are within ten.
@@ -28,6 +28,7 @@ pub(crate) struct Tries {
     lives: u32,
     /// Failed calls of each request.
     failed: BTreeMap<RequestId, u32>,
+    retried: BTreeSet<RequestId>,
     /// Calls that failed in this step, and what was in them.
     undecided: Vec<(Fault, Vec<(RequestId, Lane)>)>,
     /// When calls were made for the first time, and when interactive ones were granted another.
@@ -38,16 +39,20 @@ pub(crate) struct Tries {
 impl Tries {
     pub(crate) fn new(plan: &Plan) -> Self {
         let lives = if plan.faults.are_none() { 1 } else { LIVES_MAX };
-        Self { lives, failed: BTreeMap::new(), undecided: Vec::new(), first: VecDeque::new(), again: VecDeque::new() }
+        Self { lives, failed: BTreeMap::new(), retried: BTreeSet::new(), undecided: Vec::new(), first: VecDeque::new(), again: VecDeque::new() }
     }
 
     /// It was published again: its ingress has heard nothing of its end.
     pub(crate) fn begun_anew(&mut self, id: RequestId) {
         self.failed.remove(&id);
+        self.retried.remove(&id);
     }
 
     pub(crate) fn failed(&mut self, fault: Fault, items: Vec<(RequestId, Lane)>) {
-        items.iter().for_each(|(id, _)| *self.failed.entry(*id).or_default() += 1);
+        // A trial costs a deferred request nothing; what may be its own fault does.
+        let counts = |lane: &Lane| !lane.is_deferred() || fault.may_be_the_requests();
+        items.iter().filter(|(_, lane)| counts(lane)).for_each(|(id, _)| *self.failed.entry(*id).or_default() += 1);
+        self.retried.extend(items.iter().map(|(id, _)| *id));
         self.undecided.push((fault, items));
     }
 
@@ -70,10 +75,11 @@ impl Tries {
     }
 
     pub(crate) fn dispatched<'a>(&mut self, now: Time, items: impl Iterator<Item = &'a Item>) {
-        let tries: Vec<(u32, Lane)> = items.map(|item| (self.failed.get(&item.id).copied().unwrap_or_default(), item.lane)).collect();
-        let is_first = tries.iter().all(|(failed, _)| *failed == 0);
-        assert!(is_first || tries.iter().all(|(failed, _)| *failed > 0), "what is tried again goes with what is not: {tries:?}");
-        assert!(tries.iter().all(|(failed, lane)| *failed < calls_max(*lane) * self.lives), "tried too often: {tries:?}");
+        let failed = |item: &Item| self.failed.get(&item.id).copied().unwrap_or_default();
+        let tries: Vec<(bool, u32, Lane)> = items.map(|item| (self.retried.contains(&item.id), failed(item), item.lane)).collect();
+        let is_first = tries.iter().all(|(is_retry, ..)| !is_retry);
+        assert!(is_first || tries.iter().all(|(is_retry, ..)| *is_retry), "what is tried again goes with what is not: {tries:?}");
+        assert!(tries.iter().all(|(_, failed, lane)| *failed < calls_max(*lane) * self.lives), "tried too often: {tries:?}");
         if is_first {
             self.first.push_back(now);
         }

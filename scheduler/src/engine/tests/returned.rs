@@ -10,14 +10,14 @@ fn given_back(rig: &Rig, item: Item) -> GivenBack {
     GivenBack { id, item: (!item.lane.is_deferred()).then_some(item), published: rig.now.saturating_sub(Duration::from_secs(2)) }
 }
 
-fn returned(rig: &Rig, worker: &str, batch: BatchId, fault: Fault, items: Vec<Item>) -> Event {
+pub(super) fn returned(rig: &Rig, worker: &str, batch: BatchId, fault: Fault, items: Vec<Item>) -> Event {
     let items = items.into_iter().map(|item| given_back(rig, item)).collect();
     let failure = Box::new(Failure::new(Code::BackendStatus, fault.as_str()));
     Event::Returned(Box::new(Returned { worker: node(worker), batch, fault, failure, items }))
 }
 
 /// A worker that announces these backends.
-fn beat_with(backends: &[&str], running: &[u64]) -> Event {
+pub(super) fn beat_with(backends: &[&str], running: &[u64]) -> Event {
     let mut beat = beat("worker", 4, running);
     if let Event::Heartbeat { backends: credits, .. } = &mut beat {
         *credits = backends.iter().map(|name| BackendCredit { name: (*name).into(), ..credit(4, 1_000) }).collect();
@@ -26,7 +26,7 @@ fn beat_with(backends: &[&str], running: &[u64]) -> Event {
 }
 
 /// Where batches went, and with which items.
-fn places(actions: &[Action]) -> Vec<(String, Vec<u128>)> {
+pub(super) fn places(actions: &[Action]) -> Vec<(String, Vec<u128>)> {
     let of = |action: &Action| match action {
         Action::Dispatch { backend, items, .. } => Some((backend.to_string(), items.iter().map(|id| id.0.as_u128()).collect())),
         _ => None,
@@ -34,14 +34,14 @@ fn places(actions: &[Action]) -> Vec<(String, Vec<u128>)> {
     actions.iter().filter_map(of).collect()
 }
 
-fn rig_with(kind: ModelKind, backends: &[&str]) -> Rig {
+pub(super) fn rig_with(kind: ModelKind, backends: &[&str]) -> Rig {
     let mut rig = Rig::without_workers(kind);
     rig.step([beat_with(backends, &[])]);
     rig
 }
 
 /// Sends an item, has it accepted and returned; what follows.
-fn fail_once(rig: &mut Rig, actions: &[Action], item: &Item, fault: Fault) -> Vec<Action> {
+pub(super) fn fail_once(rig: &mut Rig, actions: &[Action], item: &Item, fault: Fault) -> Vec<Action> {
     let batch = batch(actions);
     rig.step([accepted("worker", batch)]);
     rig.step([returned(rig, "worker", batch, fault, vec![item.clone()])])
@@ -155,7 +155,7 @@ fn no_more_than_the_budget_is_tried_again() {
     let mut ended = 0;
     for n in 0..40 {
         let sent = rig.deliver(vec![item(n)]);
-        let again = fail_once(&mut rig, &sent, &item(n), Fault::Unavailable);
+        let again = fail_once(&mut rig, &sent, &item(n), Fault::RateLimited);
         ended += again.iter().filter(|action| matches!(action, Action::Fail { .. })).count();
         let again: Vec<BatchId> = dispatches(&again).into_iter().map(|(batch, ..)| batch).collect();
         again.into_iter().for_each(|batch| drop(rig.step([done("worker", batch, &[n])])));
