@@ -40,7 +40,10 @@ impl Metrics {
             batch_requests: histogram("tidemill_batch_requests", "Requests per dispatched batch.", SIZE_BUCKETS, &["model"])?,
             queue_seconds: histogram("tidemill_queue_seconds", "Time from publication to dispatch.", LATENCY_BUCKETS, &["model", "lane"])?,
             failures: IntCounterVec::new(
-                Opts::new("tidemill_scheduler_failures_total", "Requests failed by the scheduler: before any worker, or after their last try."),
+                Opts::new(
+                    "tidemill_scheduler_failures_total",
+                    "Requests failed by the scheduler: before any worker, or after their last try.",
+                ),
                 &["model", "code"],
             )?,
             returned: IntCounterVec::new(
@@ -48,7 +51,11 @@ impl Metrics {
                 &["model", "fault"],
             )?,
             retries: IntCounterVec::new(Opts::new("tidemill_retries_total", "Requests queued for another call."), &["model"])?,
-            breakers: gauge("tidemill_breakers_open", "1 while a backend fails and is not called, or only for a trial.", &["model", "backend"])?,
+            breakers: gauge(
+                "tidemill_breakers_open",
+                "1 while a backend fails and is not called, or only for a trial.",
+                &["model", "backend"],
+            )?,
             owned: gauge("tidemill_models_owned", "1 where this scheduler owns the model.", &["model"])?,
             refusals: IntCounterVec::new(
                 Opts::new("tidemill_quota_refusals_total", "Requests that a limit did not allow when they were asked for."),

@@ -175,13 +175,7 @@ impl Fleet {
     }
 
     /// One item of a batch has ended. Returns it, once, and with the last one the whole call.
-    pub(super) fn finish(
-        &mut self,
-        worker: &NodeId,
-        id: BatchId,
-        end: End,
-        now: Time,
-    ) -> Option<(Member, Option<Ended>)> {
+    pub(super) fn finish(&mut self, worker: &NodeId, id: BatchId, end: End, now: Time) -> Option<(Member, Option<Ended>)> {
         let batch = self.batches.get_mut(&id).filter(|b| b.slot.worker == *worker)?;
         let at = batch.members.iter().position(|m| m.id == end.id)?;
         let member = batch.members.swap_remove(at);

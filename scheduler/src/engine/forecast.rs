@@ -61,7 +61,8 @@ const fn slot(second: u64) -> usize {
 impl Engine {
     /// What waits in a lane, with `beyond` requests that have not reached the engine. It looks at all there is: not for each step.
     pub fn wait(&mut self, now: Time, lane: Lane, beyond: u64) -> Wait {
-        let is_unsent = |entry: &&Entry| entry.frame.lane == lane && matches!(entry.state, State::Reserving | State::Waiting | State::Resting(_));
+        let is_unsent =
+            |entry: &&Entry| entry.frame.lane == lane && matches!(entry.state, State::Reserving | State::Waiting | State::Resting(_));
         let requests = self.items.values().filter(is_unsent).count() as u64 + beyond;
         if requests == 0 {
             return Wait { requests, time: Some(Duration::ZERO) };

@@ -89,7 +89,6 @@ impl Places {
         }
     }
 
-
     pub(super) fn get_mut(&mut self, key: &SlotKey) -> Option<&mut Place> {
         let (_, place) = self.places.get_mut(&key.backend)?.iter_mut().find(|(of, _)| *of == key.worker)?;
         Some(place)

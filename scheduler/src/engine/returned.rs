@@ -3,11 +3,11 @@
 //! A deferred request never left. An interactive one left with its worker's accept and comes back with all that it takes to
 //! dispatch it again. Its frame was acked then: only its ingress stands behind it, as while it ran. Both keep what they have reserved.
 
+use super::Engine;
 use super::batch::{End, Member};
 use super::event::{Action, Cause, GivenBack, Returned};
 use super::frames::FrameKey;
 use super::item::{Entry, State};
-use super::Engine;
 use super::retry::Retry;
 use shared::clock::Time;
 use shared::domain::{Lane, RequestId};

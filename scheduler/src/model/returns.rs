@@ -31,7 +31,8 @@ impl Owner {
         let part = Part { head: item.envelope, body };
         let envelope: Envelope = part.decode().ok()?; // A deferred request comes without.
         let deadline = now + Duration::from_millis(item.remaining_ms.into());
-        let waiting = |part: Part| Waiting { envelope: part.head, body: part.body, frame: FrameKey::NONE, published, deadline, again: true };
+        let waiting =
+            |part: Part| Waiting { envelope: part.head, body: part.body, frame: FrameKey::NONE, published, deadline, again: true };
         Some(self.take_request(envelope, part, waiting))
     }
 }

@@ -76,7 +76,12 @@ pub(crate) struct Audit {
 impl Audit {
     pub(crate) fn new(plan: &Plan, dispatch_from: Time) -> Self {
         let rules = Rules::of(plan, dispatch_from);
-        Self { gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())), rules, books: Books::default(), tries: Tries::new(plan) }
+        Self {
+            gap: rules.fair.clone().map(|weights| Gap::new(weights, rules.lead())),
+            rules,
+            books: Books::default(),
+            tries: Tries::new(plan),
+        }
     }
 
     /// What was delivered in a frame, and in no other since.

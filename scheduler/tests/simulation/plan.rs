@@ -186,7 +186,8 @@ impl Plan {
 
 fn backend(rng: &mut Rng, kind: ModelKind, name: &'static str, down: bool) -> Backend {
     let (concurrency, shared) = (u32::try_from(rng.between(1, 4)).expect("small"), rng.happens(500));
-    let down = down.then(|| (rng.millis(0, 5_000), rng.millis(500, 9_000))).map(|(from, span)| (Time::ZERO + from, Time::ZERO + from + span));
+    let down =
+        down.then(|| (rng.millis(0, 5_000), rng.millis(500, 9_000))).map(|(from, span)| (Time::ZERO + from, Time::ZERO + from + span));
     match kind {
         ModelKind::Array => {
             let (fixed, per_unit) = (rng.micros(1_000, 30_000), rng.micros(50, 1_000));

@@ -39,7 +39,14 @@ pub(crate) struct Tries {
 impl Tries {
     pub(crate) fn new(plan: &Plan) -> Self {
         let lives = if plan.faults.are_none() { 1 } else { LIVES_MAX };
-        Self { lives, failed: BTreeMap::new(), retried: BTreeSet::new(), undecided: Vec::new(), first: VecDeque::new(), again: VecDeque::new() }
+        Self {
+            lives,
+            failed: BTreeMap::new(),
+            retried: BTreeSet::new(),
+            undecided: Vec::new(),
+            first: VecDeque::new(),
+            again: VecDeque::new(),
+        }
     }
 
     /// It was published again: its ingress has heard nothing of its end.

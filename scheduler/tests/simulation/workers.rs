@@ -241,8 +241,7 @@ impl World {
             let (exec, since) = (ExecId(self.mint()), self.now);
             let worker = &mut self.workers[n];
             let cancelled = worker.tombstones.contains(&request.id);
-            let execution =
-                Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0, fault: None };
+            let execution = Execution { exec, request: Rc::clone(request), since, cancelled, reports: vec![report], parts: 0, fault: None };
             worker.running.insert(request.id, execution);
             started.push(Rc::clone(request));
         }

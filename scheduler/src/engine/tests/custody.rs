@@ -156,7 +156,10 @@ fn a_deadline_that_passes_at_a_worker_is_the_workers_to_tell() {
     rig.step([accepted("worker", first)]);
     assert_eq!(rig.after(600 * MS, [beat("worker", 1, &[1])]), []);
     let failed = rig.step([Event::WorkerLeft(node("worker"))]);
-    assert!(matches!(failed[..], [Action::Fail { cause: Cause::Here(Code::DeadlineExceeded), .. }]), "unless it cannot any more: {failed:?}");
+    assert!(
+        matches!(failed[..], [Action::Fail { cause: Cause::Here(Code::DeadlineExceeded), .. }]),
+        "unless it cannot any more: {failed:?}"
+    );
 }
 
 #[test]

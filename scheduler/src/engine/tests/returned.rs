@@ -73,7 +73,8 @@ fn where_every_backend_was_tried_it_pauses_and_fails_with_the_last_failure() {
         assert_eq!(places(&sent).len(), 1);
     }
     let ended = fail_once(&mut rig, &sent, &item(1), Fault::ServerError);
-    let failed = |action: &Action| matches!(action, Action::Fail { cause: Cause::Backend(failure), .. } if failure.code == Code::BackendStatus);
+    let failed =
+        |action: &Action| matches!(action, Action::Fail { cause: Cause::Backend(failure), .. } if failure.code == Code::BackendStatus);
     assert!(failed(&ended[0]) && ended[1..] == [Action::Release(id(1))], "{ended:?}");
     assert!(rig.is_empty());
 }
