@@ -7,7 +7,7 @@
 //! ids in decimal joined by spaces. Embeddings are functions of the one input (`sandbox/vector.rs`).
 //!
 //! **How it fails.** As `[[fault:NAME]]` or `[[fault:status=503]]` in a prompt says, in any input of an array call for the
-//! whole of it, or by the configured rates. `[[delay:MS]]` adds latency.
+//! whole of it, or by rates: the configured ones, or those put to `/faults`. `[[delay:MS]]` adds latency.
 //!
 //! **A real model.** Built with the feature `local`, it makes embeddings with one ([`Source::model`]); all else stays.
 //!
@@ -37,17 +37,19 @@ use generation::Generation;
 use hash::Fnv;
 use request::{Prompted, Rejected};
 use shared::clock;
-use shared::config::{Fault, SandboxConfig};
+use shared::config::{Fault, FaultRate, SandboxConfig};
 use shared::domain::Operation;
 use stats::{Running, Stats};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use trouble::Trouble;
 
 /// One simulated backend. Its callers share one accelerator and one count of what arrived.
 pub struct Sandbox {
     config: SandboxConfig,
+    /// The rates in force: the configured ones until others are set.
+    faults: Mutex<Vec<FaultRate>>,
     key: Fnv,
     source: Source,
     accelerator: Accelerator,
@@ -66,7 +68,8 @@ impl Sandbox {
         config.dimensions = source.dimensions().unwrap_or(config.dimensions);
         let key = Fnv::keyed(config.hash_key.as_bytes());
         let accelerator = Accelerator::new(config.concurrency);
-        Arc::new(Self { config, key, source, accelerator, stats: Arc::default(), draws: AtomicU64::new(0) })
+        let faults = Mutex::new(config.faults.clone());
+        Arc::new(Self { config, faults, key, source, accelerator, stats: Arc::default(), draws: AtomicU64::new(0) })
     }
 
     /// What has arrived since the start or the last reset.
@@ -76,6 +79,11 @@ impl Sandbox {
 
     pub fn reset_stats(&self) {
         self.stats.reset();
+    }
+
+    /// From now on calls fail at these rates.
+    pub fn set_faults(&self, rates: Vec<FaultRate>) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = rates;
     }
 
     /// Answers one call: at once when it is refused, else when the simulated accelerator has done its work; a stream, when
@@ -132,7 +140,8 @@ impl Sandbox {
     /// What goes wrong with this call: what its prompt says, else what the rates draw.
     fn trouble(&self, told: Trouble) -> Trouble {
         let call = self.draws.fetch_add(1, Ordering::Relaxed);
-        Trouble { fault: told.fault.or_else(|| fault::draw(&self.config.faults, self.key, call)), ..told }
+        let drawn = || fault::draw(&self.faults.lock().unwrap_or_else(PoisonError::into_inner), self.key, call);
+        Trouble { fault: told.fault.or_else(drawn), ..told }
     }
 
     /// A seat at the accelerator. A call that hangs takes one and keeps it until its caller leaves.

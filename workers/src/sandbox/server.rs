@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::stream;
 use hyper_util::rt::TokioTimer;
 use serde_json::{Value, json};
+use shared::config::FaultRate;
 use shared::domain::Operation;
 use shared::task::{self, Guarded};
 use std::io;
@@ -81,6 +82,7 @@ fn router(sandbox: Arc<Sandbox>) -> Router {
         .route("/health", get("ok")) // Where model servers have it.
         .route("/stats", get(stats))
         .route("/stats/reset", post(reset_stats))
+        .route("/faults", post(set_faults))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(sandbox)
@@ -123,6 +125,12 @@ async fn stats(State(sandbox): Shared) -> Json<Snapshot> {
 
 async fn reset_stats(State(sandbox): Shared) -> StatusCode {
     sandbox.reset_stats();
+    StatusCode::NO_CONTENT
+}
+
+/// The rates as the configuration has them, in JSON: `[{"fault":{"status":503},"rate":0.05}]`.
+async fn set_faults(State(sandbox): Shared, Json(rates): Json<Vec<FaultRate>>) -> StatusCode {
+    sandbox.set_faults(rates);
     StatusCode::NO_CONTENT
 }
 
