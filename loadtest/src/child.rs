@@ -105,7 +105,8 @@ impl Child {
         self.signal("HUP");
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends it a signal by its short name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
         // The shell's own `kill`: no unsafe call, and no program that a slim system lacks.
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.process.id())).stderr(Stdio::null()).status();
         debug_assert!(sent.is_ok(), "sh runs everywhere");

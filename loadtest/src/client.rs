@@ -53,6 +53,7 @@ pub enum Opened {
 /// A running stream. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Events {
+    pub headers: HeaderMap,
     body: Incoming,
     parser: sse::Parser,
 }
@@ -131,6 +132,7 @@ impl Client {
         self.post_with(path, &[], body).await
     }
 
+    /// With headers, which replace those that would be sent otherwise.
     pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, ClientError> {
         let response = self.send(Method::POST, path, headers, body.into()).await?;
         Answer::read(response).await
@@ -153,10 +155,12 @@ impl Client {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
+        let mut request = request.body(Full::new(body))?;
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let (name, value) = (name.parse::<HeaderName>(), HeaderValue::from_str(value));
+            request.headers_mut().insert(name.map_err(http::Error::from)?, value.map_err(http::Error::from)?);
         }
-        Ok(self.http.request(request.body(Full::new(body))?).await?)
+        Ok(self.http.request(request).await?)
     }
 }
 
@@ -167,7 +171,8 @@ fn bearers<'a>(keys: impl IntoIterator<Item = &'a str>) -> Arc<[HeaderValue]> {
 impl Opened {
     async fn read(response: Response<Incoming>) -> Result<Self, ClientError> {
         if response.status() == http::StatusCode::OK {
-            Ok(Self::Events(Events { body: response.into_body(), parser: sse::Parser::default() }))
+            let (head, body) = response.into_parts();
+            Ok(Self::Events(Events { headers: head.headers, body, parser: sse::Parser::default() }))
         } else {
             Answer::read(response).await.map(Self::Refused)
         }
