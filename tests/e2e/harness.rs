@@ -5,8 +5,11 @@
 
 mod ask;
 mod certificates;
+mod link;
 mod mill;
+mod nats_cluster;
 mod node;
+pub(crate) mod ports;
 mod probe;
 mod program;
 // The ledger's own tests have it, too.
@@ -22,15 +25,18 @@ mod wait;
 
 pub(crate) use ask::{StreamEnd, chat, chat_stream, embed, prompt, read_stream, tag};
 pub(crate) use certificates::{AUTHORITY, Authority, Pair};
-pub(crate) use mill::Mill;
-pub(crate) use node::Role;
+pub(crate) use link::{Link, Road, Weather};
+pub(crate) use mill::{Mill, assert_no_canary};
+pub(crate) use nats_cluster::NatsCluster;
+pub(crate) use node::{Node, Role};
+pub(crate) use probe::get as probe;
 pub(crate) use program::{Program, administer, nats_server, node_js, python, scratch, tidemill};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawConnection;
 pub(crate) use redis::RedisServer;
 pub(crate) use report::report;
 pub(crate) use secure::{Broken, Protocol, Secure};
-pub(crate) use setup::{KEY, KEY_ADMIN, KEY_SMALL, PEPPER, Setup};
+pub(crate) use setup::{CA_FILE, ENV, KEY, KEY_ADMIN, KEY_SMALL, PEPPER, Setup};
 pub(crate) use tls_listener::TlsListener;
 pub(crate) use wait::until;
 

@@ -4,6 +4,7 @@ mod admin;
 mod background;
 mod bad_input;
 mod batches;
+mod chaos;
 mod comparison;
 mod compose;
 mod dead_letters;

@@ -207,7 +207,8 @@ impl Drop for Mill {
     }
 }
 
-fn assert_no_canary(folder: &Path) {
+/// No log of these processes holds a prompt or a key.
+pub(crate) fn assert_no_canary(folder: &Path) {
     for (name, text) in logs(folder) {
         for canary in [CANARY].into_iter().chain(SECRETS) {
             let line = text.lines().find(|line| line.contains(canary));

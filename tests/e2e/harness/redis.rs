@@ -1,8 +1,7 @@
 //! edge: a redis-server of a test's own: on a free port, nothing on disk, gone with the test.
 
-use super::program;
+use super::{ports, program};
 use shared::quota::redis::RedisLedger;
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,7 +15,7 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
-        let port = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("it is bound").port();
+        let port = ports::free();
         let mut server = Self { child: spawn(port), port };
         server.opened().await;
         server

@@ -20,10 +20,10 @@ pub(crate) const KEY_ADMIN: &str = "sk-e2e-canary-admin";
 pub(crate) const PEPPER: &str = "e2e-canary-pepper-0123456789abcdef";
 /// What every process finds in its environment: keys stand in the configuration by reference, and our authority takes the place of
 /// the system's roots.
-pub(super) const ENV: [(&str, &str); 5] =
+pub(crate) const ENV: [(&str, &str); 5] =
     [("E2E_KEY", KEY), ("E2E_KEY_SMALL", KEY_SMALL), ("E2E_KEY_ADMIN", KEY_ADMIN), ("E2E_PEPPER", PEPPER), ("SSL_CERT_FILE", CA_FILE)];
 
-const CA_FILE: &str = "ca.pem";
+pub(crate) const CA_FILE: &str = "ca.pem";
 
 /// What the administration needs of the file.
 const ADMIN: &str = "admin: { listen: \"127.0.0.1:0\" }\npeppers: { current: 1, values: { 1: \"env:E2E_PEPPER\" } }\nroles:\n  - { name: admin, admin: write }\n  - { name: reader, admin: read }\n";

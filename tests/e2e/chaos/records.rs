@@ -1,0 +1,49 @@
+//! edge: what is on record when all has ended: what was billed, and what is still reserved.
+
+use super::journal::{Entry, Journal};
+use super::stage::Stage;
+use loadtest::client::Client;
+use loadtest::clock::Stopwatch;
+use serde_json::Value;
+use std::time::Duration;
+
+/// A reservation that nobody renews runs out after 30 s.
+const RESERVED_MAX: Duration = Duration::from_secs(45);
+/// Ended calls are appended within moments; the last of them once their worker sees the broker again.
+const BILLED_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) async fn read(stage: &mut Stage, journal: &Journal) {
+    let open = reserved(stage).await;
+    journal.note(Entry::Reserved { tenant: "first".into(), open });
+    tokio::time::sleep(BILLED_WITHIN).await;
+    let office = stage.administration(0).await;
+    for call in billed(&office).await {
+        let field = |name: &str| call[name].as_str().unwrap_or_default().to_owned();
+        journal.note(Entry::Billed { request: field("request"), end: field("end") });
+    }
+}
+
+/// What stays open when every reservation has had its time.
+async fn reserved(stage: &Stage) -> u64 {
+    let (ledger, began) = (stage.redis.ledger().await, Stopwatch::start());
+    loop {
+        let open = ledger.look("first", &[]).await.map_or(u64::MAX, |look| look.tenant.open);
+        if open == 0 || began.elapsed() > RESERVED_MAX {
+            return open;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Every record of the usage journal, page by page.
+async fn billed(office: &Client) -> Vec<Value> {
+    let (mut all, mut since, mut after) = (Vec::new(), 0, 0);
+    loop {
+        let page = office.get(&format!("/admin/usage?limit=1000&since={since}&after={after}")).await.expect("an answer").json();
+        all.extend(page["data"].as_array().cloned().unwrap_or_default());
+        (since, after) = (page["next"]["since"].as_u64().unwrap_or(since), page["next"]["after"].as_u64().unwrap_or(after));
+        if page["has_more"] != true {
+            return all;
+        }
+    }
+}
