@@ -2,7 +2,11 @@
 
 mod announce;
 mod frames;
+mod reading;
 mod returns;
+
+pub use frames::item;
+pub use reading::{HELD_EVERY, Reading};
 
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;

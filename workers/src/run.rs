@@ -40,14 +40,14 @@ pub(crate) struct Bench {
 
 /// One accepted request.
 #[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub(crate) id: RequestId,
-    pub(crate) exec: ExecId,
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) body: Bytes,
-    pub(crate) queue_ms: u32,
+pub struct Job {
+    pub id: RequestId,
+    pub exec: ExecId,
+    pub envelope: Arc<Envelope>,
+    pub body: Bytes,
+    pub queue_ms: u32,
     /// It was returned before.
-    pub(crate) again: bool,
+    pub again: bool,
     /// How the caller's limits stood, for the head of the answer.
     pub standing: Option<Box<Standing>>,
     pub deadline: Time,

@@ -227,6 +227,7 @@ mod tests {
     use super::*;
     use serde_json::json;
     use shared::broker::memory::MemoryBroker;
+    use shared::error::Code;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -60,10 +60,6 @@ impl Owner {
         let weight = self.office.treasury.weight(&envelope.tenant);
         item(envelope, weight, waiting.frame.lane, bytes, waiting.deadline)
     }
-
-    fn note_delivered(&mut self, epoch: u64, sequence: u64) {
-        self.delivered = if epoch == self.delivered.0 { (epoch, self.delivered.1.max(sequence)) } else { (epoch, sequence) };
-    }
 }
 
 /// A request as the engine knows it. `bytes`: what it takes in a frame.

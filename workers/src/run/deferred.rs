@@ -56,7 +56,7 @@ pub async fn begin_one(broker: &dyn Broker, job: &Job) -> Begun {
     let Some(of) = &job.envelope.job else { return Begun::Yes };
     let (exec, again, now_ms) = (job.exec, job.again, clock::unix_ms());
     let begin = |job: &mut jobs::Job| if again { job.begun_again(exec, now_ms) } else { job.begun(exec, now_ms) };
-    match jobs::change(bench.broker.as_ref(), &job.envelope.tenant, &of.job, begin).await {
+    match jobs::change(broker, &job.envelope.tenant, &of.job, begin).await {
         Ok(stored) if stored.value.state != State::Running => Begun::Over,
         Ok(stored) if stored.value.attempts > ATTEMPTS_MAX => Begun::Failed(poison()),
         Ok(_) => Begun::Yes,

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// The groups still to be called, as ranges of the batch, the next one last.
 #[derive(Debug)]
-pub(super) struct Groups<E = BackendError> {
+pub struct Groups<E = BackendError> {
     pending: Vec<Group<E>>,
     current: Group<E>,
 }
@@ -32,13 +32,13 @@ enum Twin<E> {
 
 /// Requests that are not called again here, and why.
 #[derive(Debug, PartialEq)]
-pub(super) struct Over<E> {
-    pub(super) ranges: Vec<Range<usize>>,
-    pub(super) error: E,
+pub struct Over<E> {
+    pub ranges: Vec<Range<usize>>,
+    pub error: E,
 }
 
 /// What a call's failure says of who is to blame.
-pub(super) trait Verdict {
+pub trait Verdict {
     /// One request alone may have spoilt the call.
     fn may_be_one_requests(&self) -> bool;
     /// The backend has judged what it was asked.
@@ -56,19 +56,19 @@ impl Verdict for BackendError {
 }
 
 impl<E: Verdict> Groups<E> {
-    pub(super) fn whole(len: usize) -> Self {
+    pub fn whole(len: usize) -> Self {
         let pending = (len > 0).then_some(Group { range: 0..len, twin: Twin::None });
         Self { pending: pending.into_iter().collect(), current: Group { range: 0..0, twin: Twin::None } }
     }
 
     /// The next group to call. [`Self::failed`] or [`Self::settled`] follows.
-    pub(super) fn next(&mut self) -> Option<Range<usize>> {
+    pub fn next(&mut self) -> Option<Range<usize>> {
         self.current = self.pending.pop()?;
         Some(self.current.range.clone())
     }
 
     /// The group has its answers, or nobody waits for it: nothing speaks for it that all would have failed.
-    pub(super) fn settled(&mut self) -> Option<Over<E>> {
+    pub fn settled(&mut self) -> Option<Over<E>> {
         match std::mem::replace(&mut self.current.twin, Twin::None) {
             Twin::Failed(range, error) => self.halve(range, error),
             Twin::None | Twin::Next => None,
@@ -76,7 +76,7 @@ impl<E: Verdict> Groups<E> {
     }
 
     /// The call of the group failed.
-    pub(super) fn failed(&mut self, error: E) -> Vec<Over<E>> {
+    pub fn failed(&mut self, error: E) -> Vec<Over<E>> {
         let range = self.current.range.clone();
         let twin = std::mem::replace(&mut self.current.twin, Twin::None);
         if error.is_rejection() {

@@ -78,40 +78,6 @@ impl Intake {
     }
 }
 
-fn unpack(dispatch: &Dispatch, item: &DispatchItem, body: Bytes, call: CallId, report: Report) -> Option<(Job, Entry)> {
-    let envelope: Envelope = match (Part { head: item.envelope.clone(), body: Bytes::new() }).decode() {
-        Ok(envelope) => envelope,
-        Err(error) => {
-            tracing::error!(%error, "a request cannot be read and is dropped"); // The scheduler read the same bytes.
-            return None;
-        }
-    };
-    let (exec, cancel, now) = (entropy::exec_id(), CancellationToken::new(), clock::now());
-    let entry = Entry {
-        exec,
-        model: dispatch.model.clone(),
-        lane: envelope.lane,
-        call: Some(call),
-        ingress: envelope.ingress.clone(),
-        since: now,
-        cancel: cancel.clone(),
-        reports: vec![report],
-    };
-    let deadline = now + Duration::from_millis(u64::from(item.remaining_ms));
-    let job = Job {
-        id: item.id,
-        exec,
-        envelope: Arc::new(envelope),
-        body,
-        queue_ms: item.queue_ms,
-        again: item.again,
-        standing: item.standing.clone(),
-        deadline,
-        cancel,
-    };
-    Some((job, entry))
-}
-
 fn execute(shop: Arc<Shop>, bench: Bench, jobs: Vec<Job>) {
     let leftovers = Leftovers::of(shop, &jobs);
     task::spawn("execution", async move {
