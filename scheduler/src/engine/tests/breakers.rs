@@ -116,7 +116,9 @@ fn a_backend_that_says_when_is_not_called_before() {
     if let Event::Returned(returned) = &mut limited {
         returned.failure.retry_after_ms = Some(5_000);
     }
-    assert_eq!(places(&rig.step([accepted("worker", batch(&sent)), limited]))[0].0, other);
+    let again = rig.step([accepted("worker", batch(&sent)), limited]);
+    assert_eq!(places(&again)[0].0, other);
+    rig.step([done("worker", batch(&again), &[1])]);
     assert_eq!(next_places(&mut rig, 10, 5), [other; 5]);
     rig.after(5_000 * MS, [beat_with(&["a", "b"], &[]), Event::IngressSeen(node("ingress"))]);
     assert!(next_places(&mut rig, 20, 5).iter().any(|backend| backend == busy));
