@@ -2,6 +2,7 @@
 
 mod admin;
 mod background;
+mod backend_failure;
 mod bad_input;
 mod batches;
 mod chaos;

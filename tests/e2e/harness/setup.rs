@@ -38,6 +38,7 @@ pub(crate) struct Setup {
     tls: Option<(Pair, String)>,
     tenants: Vec<String>,
     sections: String,
+    models: String,
     backend_timeout_ms: u32,
 }
 
@@ -58,6 +59,7 @@ impl Mill {
             tls: None,
             tenants: Vec::new(),
             sections: String::new(),
+            models: String::new(),
             backend_timeout_ms: 30_000,
         }
     }
@@ -110,6 +112,12 @@ impl Setup {
     /// One more tenant, such as `{ name: third, keys: [ sk-e2e-canary-third ] }`.
     pub(crate) fn tenant(mut self, yaml: &str) -> Self {
         self.tenants.push(yaml.to_owned());
+        self
+    }
+
+    /// One more model: an entry of the configuration's `models`.
+    pub(crate) fn model(mut self, yaml: &str) -> Self {
+        self.models.push_str(yaml);
         self
     }
 
@@ -186,9 +194,9 @@ impl Setup {
             .concat();
         let tls = self.tls.as_ref().map(|(_, clients)| format!("tls: {{ cert: cert.pem, key: key.pem, {clients} }}\n")).unwrap_or_default();
         let tenants: String = self.tenants.iter().map(|tenant| format!("  - {tenant}\n")).collect();
-        let sections = &self.sections;
+        let (sections, more) = (&self.sections, &self.models);
         format!(
-            "{tls}limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n{tenants}{sections}"
+            "{tls}limits:\n  drain_timeout_ms: 8000\n{limits}models:\n{models}{more}tenants:\n  - {{ name: first, limits: {quota}, keys: [ \"env:E2E_KEY\" ] }}\n  - {{ name: second, keys: [ \"env:E2E_KEY_SMALL\" ] }}\n{tenants}{sections}"
         )
     }
 }
