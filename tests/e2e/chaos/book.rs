@@ -14,8 +14,12 @@ pub(super) struct Book {
     pub(super) faults: Vec<Done>,
     pub(super) died: Vec<Death>,
     pub(super) healed_ms: Option<u64>,
-    /// By request, how often it was billed as answered.
+    /// By request, how often the usage journal says that it was answered.
     pub(super) billed: HashMap<String, u32>,
+    /// Tokens on record, of a request that was answered twice the first time's.
+    pub(super) due: u64,
+    /// What the system says was spent.
+    pub(super) spent: Option<u64>,
     pub(super) reserved: BTreeMap<String, u64>,
     pub(super) length_ms: u64,
 }
@@ -69,7 +73,8 @@ impl Book {
                 Entry::Over { id } => under_way.remove(&id).into_iter().for_each(|place| book.faults[place].over_ms = ms),
                 Entry::Died { who, after_ms } => book.died.push(Death { who, at_ms: ms, after_ms }),
                 Entry::Healed => book.healed_ms = Some(ms),
-                Entry::Billed { request, end } => *book.billed.entry(request).or_default() += u32::from(end == "answered"),
+                Entry::Billed { request, end, tokens } => book.bill(request, end == "answered", tokens),
+                Entry::Spent { tokens, .. } => book.spent = Some(tokens),
                 Entry::Reserved { tenant, open } => drop(book.reserved.insert(tenant, open)),
             }
         }
@@ -82,6 +87,12 @@ impl Book {
         if let Some(call) = self.calls.get_mut(&call) {
             call.accepted = true;
         }
+    }
+
+    fn bill(&mut self, request: String, is_answered: bool, tokens: u64) {
+        let times = self.billed.entry(request).or_default();
+        self.due += if is_answered && *times > 0 { 0 } else { tokens };
+        *times += u32::from(is_answered);
     }
 
     fn end(&mut self, call: u64, ms: u64, outcome: Outcome) {

@@ -37,6 +37,8 @@ pub(super) enum Promise {
     NothingReserved,
     /// What was answered is billed.
     Billed,
+    /// And billed once, however often it ran.
+    BilledOnce,
     /// No process ends that nobody killed.
     NobodyDies,
 }
@@ -53,11 +55,13 @@ pub(super) fn violations(book: &Book) -> Vec<Violation> {
     let dead = dead.map(|death| violation(Promise::NobodyDies, format!("{} ended at {} ms", death.who, death.at_ms)));
     let reserved = book.reserved.iter().filter(|(_, open)| **open > 0);
     let reserved = reserved.map(|(tenant, open)| violation(Promise::NothingReserved, format!("{tenant} has {open} reservations")));
-    of_calls.chain(dead).chain(reserved).collect()
+    let spent = book.spent.filter(|spent| *spent != book.due);
+    let spent = spent.map(|spent| violation(Promise::BilledOnce, format!("{spent} tokens were billed, and {} are due", book.due)));
+    of_calls.chain(dead).chain(reserved).chain(spent).collect()
 }
 
-/// Requests that were billed more than once: each counts but the first.
-pub(super) fn billed_again(book: &Book) -> u32 {
+/// Requests that were answered more than once: each counts but the first.
+pub(super) fn answered_again(book: &Book) -> u32 {
     book.billed.values().map(|times| times.saturating_sub(1)).sum()
 }
 
@@ -102,14 +106,16 @@ fn is_late(book: &Book, call: &Call) -> bool {
     book.healed_ms.zip(call.ended_ms()).is_some_and(|(healed, ended)| ended > healed.max(call.asked_ms) + ENDS_WITHIN_MS)
 }
 
-/// Rows are billed under ids of their own, which nobody is told.
+/// Rows are billed under ids of their own, which nobody is told. The flood is another tenant's, whose books are not read.
 fn is_unbilled(book: &Book, call: &Call, request: &str) -> bool {
+    if request.is_empty() || call.why == Why::Flood {
+        return false;
+    }
     let ended = call.ended_ms().unwrap_or_default();
     // A job's end is seen by polling, after it was billed; the worker may have been killed in between.
     let asked = if call.kind == Kind::Job { call.asked_ms } else { ended };
-    !request.is_empty()
-        && book.billed.get(request).is_none_or(|times| *times == 0)
-        && !book.worker_was_killed(asked.saturating_sub(1_000), ended + UNBILLED_MS)
+    let is_on_record = book.billed.get(request).is_some_and(|times| *times > 0);
+    !is_on_record && !book.worker_was_killed(asked.saturating_sub(1_000), ended + UNBILLED_MS)
 }
 
 fn broken_by(book: &Book, call: &Call, ended_ms: u64, outcome: &Outcome) -> Option<Promise> {

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Room for what a run stores, and filled in a moment.
-const SIZE: &str = "size=768m";
+/// Room for what a long run stores, and filled in a moment.
+const SIZE: &str = "size=2g";
 
 /// Bytes written at once.
 const PIECE: usize = 1 << 20;
@@ -20,7 +20,6 @@ impl SmallDisk {
     /// `None` where nothing may be mounted.
     pub(super) fn mount(at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).expect("the folder is writable");
-        unmount(at); // Left by a run that was killed.
         let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "tmpfs"]).arg(at));
         mounted.then(|| Self { at: at.to_owned() })
     }
@@ -46,7 +45,8 @@ impl Drop for SmallDisk {
     }
 }
 
-fn unmount(at: &Path) -> bool {
+/// Also what a run that was killed has left.
+pub(super) fn unmount(at: &Path) -> bool {
     run(Command::new("umount").arg("-l").arg(at))
 }
 

@@ -60,6 +60,12 @@ pub(super) enum Entry {
     Billed {
         request: String,
         end: String,
+        tokens: u64,
+    },
+    /// What the system says that a tenant has used.
+    Spent {
+        tenant: String,
+        tokens: u64,
     },
     /// Reservations that a tenant has open when all has ended.
     Reserved {

@@ -68,11 +68,15 @@ impl Load {
         });
     }
 
-    /// Two batches, of this many rows of each kind.
+    /// One batch after the other of each kind, of this many rows, until stopped.
     pub(super) fn batches(self: &Arc<Self>, embeddings: u64, chats: u64) {
         for (kind, rows) in [(Kind::EmbedRow, embeddings), (Kind::ChatRow, chats)] {
             let load = Arc::clone(self);
-            self.spawn(async move { batch::run(&load, kind, rows).await });
+            self.spawn(async move {
+                while !load.stopped.load(Ordering::Relaxed) {
+                    batch::run(&load, kind, rows).await;
+                }
+            });
         }
     }
 

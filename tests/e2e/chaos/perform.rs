@@ -49,12 +49,14 @@ impl<'a> Performer<'a> {
     }
 
     pub(super) async fn perform(&mut self, plan: &[Planned]) {
-        let began = self.journal.elapsed();
+        let (began, mut late) = (self.journal.elapsed(), Duration::ZERO);
         for cue in cues(plan) {
-            while self.journal.elapsed() < began + cue.at {
+            while self.journal.elapsed() < began + cue.at + late {
                 self.stage.supervise(self.journal);
                 tokio::time::sleep(LOOK_EVERY).await;
             }
+            // What takes its time, such as a restart of all servers, puts off everything after it.
+            late = self.journal.elapsed().saturating_sub(began + cue.at);
             if cue.is_end {
                 self.end(cue.fault).await;
                 self.journal.note(Entry::Over { id: cue.id });

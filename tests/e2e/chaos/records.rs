@@ -19,8 +19,11 @@ pub(super) async fn read(stage: &mut Stage, journal: &Journal) {
     let office = stage.administration(0).await;
     for call in billed(&office).await {
         let field = |name: &str| call[name].as_str().unwrap_or_default().to_owned();
-        journal.note(Entry::Billed { request: field("request"), end: field("end") });
+        let tokens = tokens(&call);
+        journal.note(Entry::Billed { request: field("request"), end: field("end"), tokens });
     }
+    let used = office.get("/admin/limits/first").await.expect("an answer").json();
+    journal.note(Entry::Spent { tenant: "first".into(), tokens: tokens(&used["used"]["month"]) });
 }
 
 /// What stays open when every reservation has had its time.
@@ -35,11 +38,16 @@ async fn reserved(stage: &Stage) -> u64 {
     }
 }
 
-/// Every record of the usage journal, page by page.
+fn tokens(of: &Value) -> u64 {
+    ["input_tokens", "output_tokens"].iter().filter_map(|name| of[*name].as_u64()).sum()
+}
+
+/// Every record of the first tenant in the usage journal, page by page.
 async fn billed(office: &Client) -> Vec<Value> {
     let (mut all, mut since, mut after) = (Vec::new(), 0, 0);
     loop {
-        let page = office.get(&format!("/admin/usage?limit=1000&since={since}&after={after}")).await.expect("an answer").json();
+        let page =
+            office.get(&format!("/admin/usage?tenant=first&limit=1000&since={since}&after={after}")).await.expect("an answer").json();
         all.extend(page["data"].as_array().cloned().unwrap_or_default());
         (since, after) = (page["next"]["since"].as_u64().unwrap_or(since), page["next"]["after"].as_u64().unwrap_or(after));
         if page["has_more"] != true {

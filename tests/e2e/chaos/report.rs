@@ -22,7 +22,7 @@ pub(super) struct Report {
     pub(super) classes: BTreeMap<String, Class>,
     /// Processes that ended while they were starting, because there was no broker, and were started again.
     pub(super) started_again: usize,
-    pub(super) billed_again: u32,
+    pub(super) answered_again: u32,
     pub(super) broken: BTreeMap<Promise, usize>,
     pub(super) violations: Vec<Violation>,
 }
@@ -58,7 +58,7 @@ impl Report {
             calls: calls(book),
             classes: classes(book),
             started_again: book.died.len(),
-            billed_again: checker::billed_again(book),
+            answered_again: checker::answered_again(book),
             broken: checker::by_promise(&violations),
             violations,
         }
@@ -121,7 +121,7 @@ fn meets(call: &Call, fault: &Done) -> bool {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, seconds, injections, started_again, billed_again, .. } = self;
+        let Self { seed, seconds, injections, started_again, answered_again, .. } = self;
         writeln!(f, "seed {seed}: {injections} injections in {seconds} s")?;
         writeln!(f, "{:<10} {:>7} {:>9} {:>8} {:>8}  failed", "kind", "asked", "answered", "p50 ms", "p99 ms")?;
         for (kind, ends) in &self.calls {
@@ -133,7 +133,7 @@ impl fmt::Display for Report {
             let available = 100.0 * *answered as f64 / (*asked).max(1) as f64;
             writeln!(f, "{class:<30} {injections:>10} {asked:>7} {available:>11.1} % {recovered_ms:>10} ms")?;
         }
-        writeln!(f, "started again: {started_again}; billed again: {billed_again}; promises broken: {:?}", self.broken)?;
+        writeln!(f, "started again: {started_again}; answered again: {answered_again}; promises broken: {:?}", self.broken)?;
         self.violations.iter().take(SHOWN_MAX).try_for_each(|one| writeln!(f, "{:?}: {}", one.promise, one.what))
     }
 }

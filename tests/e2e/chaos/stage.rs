@@ -1,7 +1,7 @@
 //! edge: the whole distributed set-up as processes: three nats-servers, Redis, four backends, two ingresses, two schedulers and three
 //! workers, with a road between each role and NATS, the workers and each backend, the schedulers and Redis.
 
-use super::disk::SmallDisk;
+use super::disk::{self, SmallDisk};
 use super::journal::{Entry, Journal};
 use super::oracle;
 use super::plan::Who;
@@ -52,8 +52,8 @@ struct Member {
 impl Stage {
     pub(super) async fn start(folder: &Path) -> Self {
         std::fs::write(folder.join(CA_FILE), AUTHORITY.pem()).expect("the folder is writable");
-        let disk = SmallDisk::mount(&folder.join(format!("store-{ON_SMALL_DISK}")));
-        let stores: Vec<PathBuf> = (0..SERVERS).map(|index| folder.join(format!("store-{index}"))).collect();
+        let stores: Vec<PathBuf> = (0..SERVERS).map(|index| store(folder, index)).collect();
+        let disk = SmallDisk::mount(&stores[ON_SMALL_DISK]);
         let nats = NatsCluster::start(folder, &stores).await;
         let (redis, redis_weather) = (RedisServer::start().await, Weather::default());
         let redis_link = Link::start(redis.port(), &redis_weather).await;
@@ -204,6 +204,9 @@ impl Stage {
             }
         }
         assert_no_canary(&self.folder);
+        // The logs tell what was; what the nats-servers stored is large.
+        drop((self.nats, self.disk));
+        (0..SERVERS).for_each(|index| drop(std::fs::remove_dir_all(store(&self.folder, index))));
         wrong
     }
 
@@ -243,6 +246,21 @@ impl Member {
         let waiting = tokio::task::spawn_blocking(move || child.wait(ENDS_WITHIN).and_then(|status| status.code()));
         waiting.await.expect("waiting for a process does not panic")
     }
+}
+
+/// Where a nats-server keeps its streams.
+fn store(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("store-{index}"))
+}
+
+/// A new folder in place of what a run before has left there.
+pub(super) fn cleared(folder: PathBuf) -> PathBuf {
+    disk::unmount(&store(&folder, ON_SMALL_DISK));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).expect("nobody uses it any more");
+    }
+    std::fs::create_dir_all(&folder).expect("the repository is writable");
+    folder
 }
 
 /// The first tenant has limits that nobody reaches, so that everything is reserved and settled; the second one's flood is held back.

@@ -24,7 +24,7 @@ fn accepted(call: u64) -> Entry {
 }
 
 fn billed(request: &str) -> Entry {
-    Entry::Billed { request: request.into(), end: "answered".into() }
+    Entry::Billed { request: request.into(), end: "answered".into(), tokens: 20 }
 }
 
 /// The answer that a backend gives to the prompt of `of`.
@@ -129,7 +129,11 @@ fn the_books_are_closed_at_the_end() {
     assert_eq!(broken(unbilled.to_vec()), [Promise::Billed]);
     assert_eq!(broken([unbilled.to_vec(), vec![kill("worker-1")]].concat()), [], "its worker took it along");
     let twice = Book::of(&log([unbilled.to_vec(), vec![billed("req_1"), billed("req_1")]].concat()));
-    assert_eq!((violations(&twice).len(), billed_again(&twice)), (0, 1));
+    assert_eq!((violations(&twice).len(), answered_again(&twice)), (0, 1));
+    let spent = |tokens| {
+        broken([unbilled.to_vec(), vec![billed("req_1"), billed("req_1"), Entry::Spent { tenant: "first".into(), tokens }]].concat())
+    };
+    assert_eq!((spent(20), spent(40)), (vec![], vec![Promise::BilledOnce]));
 }
 
 #[test]
