@@ -117,7 +117,7 @@ impl Orders {
 
 impl Answer {
     /// What has come, if anything has.
-    pub fn next(&mut self) -> Option<News> {
+    pub fn hear(&mut self) -> Option<News> {
         match self.pieces.try_recv().ok()? {
             Ok(part) => {
                 if let Some(meter) = &self.draining {

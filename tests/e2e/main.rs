@@ -1,8 +1,8 @@
 //! The end-to-end tests: one file for each promise, all against the real executable. `harness` starts and judges it.
 
 mod admin;
-mod background;
 mod backend_failure;
+mod background;
 mod bad_input;
 mod batches;
 mod chaos;

@@ -134,6 +134,8 @@ impl World {
             parts: 1,
             created_ms: self.unix_ms(),
             expires_ms: None,
+            content: None,
+            fingerprint: Vec::new(),
         };
         let batch = Batch {
             id: id.clone(),
@@ -142,6 +144,7 @@ impl World {
             key: None,
             scope: None,
             op: self.plan.op(),
+            fingerprint: Vec::new(),
             input: file.clone(),
             window: "24h".into(),
             metadata: BTreeMap::new(),

@@ -17,13 +17,13 @@ use shared::jobs::{self, Commit, Outcome};
 use shared::wire::{ItemDone, ItemEnd, Reply, ToIngress, ToScheduler, Usage};
 use std::ops::Range;
 use std::sync::Arc;
-use workers::simulated::{Begun, Groups, Job, Report, begin_one};
+use workers::simulated::{Begun, Groups, Job, Over, Report, Verdict, begin_one};
 
 /// The executions that began together.
 pub(crate) struct Call {
     backend: usize,
     jobs: Vec<Job>,
-    groups: Groups,
+    groups: Groups<Broke>,
     state: State,
     /// Names the state: what was meant for an earlier one comes too late.
     turn: u64,
@@ -31,12 +31,34 @@ pub(crate) struct Call {
     spoken: u32,
 }
 
+/// An answer, or why there is none.
+type End = Result<(), Code>;
+
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Broke {
+    /// The backend calls something in it wrong.
+    Rejected,
+    /// No item's fault, as far as the backend says.
+    Down,
+}
+
+impl Verdict for Broke {
+    fn may_be_one_requests(&self) -> bool {
+        true
+    }
+
+    fn is_rejection(&self) -> bool {
+        *self == Self::Rejected
+    }
+}
+
 enum State {
     /// It is being put on record that they run.
     Beginning,
     Calling(Range<usize>),
     /// Their outcomes are being put on record.
-    Committing(Vec<(usize, ItemEnd)>),
+    Committing(Vec<(usize, End)>),
 }
 
 impl Call {
@@ -45,6 +67,15 @@ impl Call {
             State::Calling(group) => Some(&self.jobs[group.clone()]),
             State::Beginning | State::Committing(_) => None,
         }
+    }
+
+    /// What is not called again after a call that broke, or did not.
+    fn over(&mut self, broke: Option<Broke>) -> Vec<(usize, End)> {
+        let over = match broke {
+            Some(broke) => self.groups.failed(broke),
+            None => self.groups.settled().into_iter().collect(),
+        };
+        over.into_iter().flat_map(|Over { ranges, .. }| ranges).flatten().map(|at| (at, Err(Code::BackendStatus))).collect()
     }
 }
 
@@ -76,7 +107,7 @@ impl World {
 
     fn next_group(&mut self, n: usize, number: u64) {
         let Some(call) = self.workers[n].calls.get_mut(&number) else { return };
-        let Some(group) = call.groups.next() else {
+        let Some(group) = call.groups.take() else {
             self.workers[n].calls.remove(&number);
             return self.end_drain(n);
         };
@@ -122,91 +153,63 @@ impl World {
         call.spoken += 1;
         let third = job.body.len() / 3;
         let bytes = piece(job.exec, &job.body[part as usize * third..(part as usize + 1) * third]);
-        self.reply(&job, Reply { last: false, ..reply(&job, part) }, bytes);
+        self.reply(&job, Reply { last: false, ..reply(&job, part) }, &bytes);
     }
 
     pub(crate) fn end_turn(&mut self, n: usize, number: u64, turn: u64) {
         let Some(call) = self.workers[n].calls.get_mut(&number).filter(|call| call.turn == turn) else { return };
-        let State::Calling(group) = &call.state else { return };
-        let group = group.clone();
-        let jobs: Vec<Job> = call.jobs[group.clone()].to_vec();
-        if jobs.iter().all(|job| job.deadline <= self.now) {
-            return self.answer_badly(n, number, &jobs, &Failure::new(Code::DeadlineExceeded, "It took too long"));
-        }
-        let spoilt = jobs.iter().any(|job| self.audit.spec(job.id).guilty) || self.rng.happens(self.plan.failing);
-        if !spoilt {
-            return self.answer(n, number, &jobs);
-        }
-        let call = self.workers[n].calls.get_mut(&number).expect("looked up a moment ago");
-        if call.groups.halve(&group) {
-            return self.next_group(n, number);
-        }
-        self.answer_badly(n, number, &jobs, &Failure::new(Code::BackendStatus, "It broke"));
+        let (State::Calling(group), Some(jobs)) = (&call.state, call.calling()) else { return };
+        let is_late = jobs.iter().all(|job| job.deadline <= self.now);
+        let broke = match () {
+            () if is_late => None,
+            () if jobs.iter().any(|job| self.audit.spec(job.id).guilty) => Some(Broke::Rejected),
+            () => self.rng.happens(self.plan.failing).then_some(Broke::Down),
+        };
+        let end = if is_late { Err(Code::DeadlineExceeded) } else { Ok(()) };
+        let mut ends: Vec<(usize, End)> = if broke.is_none() { group.clone().map(|at| (at, end)).collect() } else { Vec::new() };
+        ends.extend(call.over(broke));
+        self.end_some(n, number, &ends);
     }
 
     /// Each caller gets their own; the call's end is reported first.
-    fn answer(&mut self, n: usize, number: u64, jobs: &[Job]) {
-        let interactive = || jobs.iter().filter(|job| job.envelope.job.is_none());
-        let end = |job: &Job| if job.cancel.is_cancelled() { ItemEnd::Cancelled } else { ItemEnd::Answered };
-        self.done(n, interactive().map(|job| (job, end(job))));
-        let spoken = self.workers[n].calls[&number].spoken;
-        for job in interactive().filter(|job| !job.cancel.is_cancelled()) {
-            self.write_out(job, spoken);
+    fn end_some(&mut self, n: usize, number: u64, ends: &[(usize, End)]) {
+        let call = &self.workers[n].calls[&number];
+        let (spoken, of_call) = (call.spoken, call.jobs.clone());
+        let interactive = || ends.iter().map(|(at, end)| (&of_call[*at], *end)).filter(|(job, _)| job.envelope.job.is_none());
+        self.done(n, interactive().map(|(job, end)| (job, item_end(job, end))));
+        for (job, end) in interactive().filter(|(job, _)| !job.cancel.is_cancelled()) {
+            match end {
+                Ok(()) => self.write_out(job, spoken),
+                Err(code) => {
+                    let failure = Some(Box::new(Failure::new(code, "It broke")));
+                    self.reply(job, Reply { last: true, failure, ..reply(job, spoken) }, &Bytes::new());
+                }
+            }
         }
-        self.conclude(n, number, jobs, |job| Ok(whole(job.exec, &job.body)));
+        self.conclude(n, number, ends);
     }
 
     /// The answer, or what is left of its stream, in two parts.
     fn write_out(&mut self, job: &Job, spoken: u32) {
         let rest = &job.body[spoken as usize * (job.body.len() / 3)..];
         let (first, second) = rest.split_at(rest.len() / 2);
-        self.reply(job, reply(job, spoken), piece(job.exec, first));
+        self.reply(job, reply(job, spoken), &piece(job.exec, first));
         let usage = Some(usage(job, ItemEnd::Answered));
-        self.reply(job, Reply { last: true, usage, ..reply(job, spoken + 1) }, piece(job.exec, second));
-    }
-
-    fn answer_badly(&mut self, n: usize, number: u64, jobs: &[Job], failure: &Failure) {
-        let spoken = self.workers[n].calls[&number].spoken;
-        for job in jobs.iter().filter(|job| job.envelope.job.is_none()) {
-            let is_cancelled = job.cancel.is_cancelled();
-            if !is_cancelled {
-                let failed = Reply { last: true, failure: Some(Box::new(failure.clone())), ..reply(job, spoken) };
-                self.reply(job, failed, Bytes::new());
-            }
-            self.done(n, [(job, if is_cancelled { ItemEnd::Cancelled } else { ItemEnd::Failed })]);
-        }
-        self.conclude(n, number, jobs, |_| Err(failure.clone()));
+        self.reply(job, Reply { last: true, usage, ..reply(job, spoken + 1) }, &piece(job.exec, second));
     }
 
     /// Puts the outcomes of deferred requests on record, before anybody hears that they have ended.
-    fn conclude(&mut self, n: usize, number: u64, jobs: &[Job], answer: impl Fn(&Job) -> Result<Bytes, Failure>) {
-        let deferred: Vec<(usize, &Job)> = jobs.iter().enumerate().filter(|(_, job)| job.envelope.job.is_some()).collect();
+    fn conclude(&mut self, n: usize, number: u64, ends: &[(usize, End)]) {
+        let of_call = self.workers[n].calls[&number].jobs.clone();
+        let deferred: Vec<(usize, End)> = ends.iter().filter(|(at, _)| of_call[*at].envelope.job.is_some()).copied().collect();
         if deferred.is_empty() {
             return self.next_group(n, number);
         }
-        let mut commits = Vec::new();
-        let mut ends = Vec::new();
-        let offset = match &self.workers[n].calls[&number].state {
-            State::Calling(group) => group.start,
-            State::Beginning | State::Committing(_) => 0,
-        };
-        for (at, job) in deferred {
-            let (failure, body) = match answer(job) {
-                Ok(body) => (None, body),
-                Err(failure) => (Some(Box::new(failure)), Bytes::new()),
-            };
-            let end = if failure.is_none() { ItemEnd::Answered } else { ItemEnd::Failed };
-            ends.push((offset + at, end));
-            if job.cancel.is_cancelled() {
-                continue;
-            }
-            let of = job.envelope.job.as_deref().expect("a deferred request").clone();
-            let outcome = Outcome { row: of.row, id: job.id, exec: Some(job.exec), failure, usage: usage(job, end), blob: None };
-            commits.push(Commit { tenant: job.envelope.tenant.clone(), of, outcome, body });
-        }
-        self.free(n, jobs, &ends, offset);
+        self.free(n, deferred.iter().map(|(at, end)| (&of_call[*at], item_end(&of_call[*at], *end))));
+        let going = deferred.iter().filter(|(at, _)| !of_call[*at].cancel.is_cancelled());
+        let commits: Vec<Commit> = going.map(|(at, end)| commit(&of_call[*at], *end)).collect();
         let call = self.workers[n].calls.get_mut(&number).expect("looked up a moment ago");
-        call.state = State::Committing(ends);
+        call.state = State::Committing(deferred);
         call.turn += 1;
         if self.has(Mutation::DoneBeforeRecorded) {
             self.committed(n, number);
@@ -224,9 +227,8 @@ impl World {
     pub(crate) fn committed(&mut self, n: usize, number: u64) {
         let Some(call) = self.workers[n].calls.get(&number) else { return };
         let State::Committing(ends) = &call.state else { return };
-        let end = |job: &Job, end: ItemEnd| if job.cancel.is_cancelled() { ItemEnd::Cancelled } else { end };
-        let ended: Vec<(Job, ItemEnd)> = ends.iter().map(|(at, how)| (call.jobs[*at].clone(), end(&call.jobs[*at], *how))).collect();
-        self.done(n, ended.iter().map(|(job, end)| (job, *end)));
+        let ended: Vec<(Job, End)> = ends.iter().map(|(at, end)| (call.jobs[*at].clone(), *end)).collect();
+        self.done(n, ended.iter().map(|(job, end)| (job, item_end(job, *end))));
         self.next_group(n, number);
     }
 
@@ -235,10 +237,11 @@ impl World {
         let is_over = |call: &Call| call.calling().is_some_and(|jobs| jobs.iter().all(|job| job.cancel.is_cancelled()));
         let over: Vec<u64> = self.workers[n].calls.iter().filter(|(_, call)| is_over(call)).map(|(number, _)| *number).collect();
         for number in over {
-            let Some(call) = self.workers[n].calls.get(&number).filter(|call| is_over(call)) else { continue };
+            let Some(call) = self.workers[n].calls.get_mut(&number).filter(|call| is_over(call)) else { continue };
             let jobs = call.calling().expect("looked at a moment ago").to_vec();
+            let ends = call.over(None);
             self.done(n, jobs.iter().map(|job| (job, ItemEnd::Cancelled)));
-            self.next_group(n, number);
+            self.end_some(n, number, &ends);
         }
     }
 
@@ -257,11 +260,9 @@ impl World {
     }
 
     /// The calls of deferred executions have ended, and their outcomes go on record now: their places are free already.
-    fn free(&mut self, n: usize, group: &[Job], ends: &[(usize, ItemEnd)], offset: usize) {
+    fn free<'a>(&mut self, n: usize, ended: impl IntoIterator<Item = (&'a Job, ItemEnd)>) {
         let mut told = Told::default();
-        for (at, end) in ends {
-            let job = &group[at - offset];
-            let end = if job.cancel.is_cancelled() { ItemEnd::Cancelled } else { *end };
+        for (job, end) in ended {
             if let Some((_, reports)) = self.workers[n].table.free(job.id, job.exec) {
                 told.add(reports, item(job, end));
             }
@@ -272,10 +273,26 @@ impl World {
         }
     }
 
-    fn reply(&mut self, job: &Job, reply: Reply, body: Bytes) {
+    fn reply(&mut self, job: &Job, reply: Reply, body: &Bytes) {
         let (ingress, message) = (job.envelope.ingress.clone(), ToIngress::Reply(reply));
         self.send(Row::Reply, || Happening::ToIngress { ingress: ingress.clone(), message: message.clone(), body: body.clone() });
     }
+}
+
+fn item_end(job: &Job, end: End) -> ItemEnd {
+    match end {
+        _ if job.cancel.is_cancelled() => ItemEnd::Cancelled,
+        Ok(()) => ItemEnd::Answered,
+        Err(_) => ItemEnd::Failed,
+    }
+}
+
+fn commit(job: &Job, end: End) -> Commit {
+    let of = job.envelope.job.as_deref().expect("a deferred request").clone();
+    let failure = end.err().map(|code| Box::new(Failure::new(code, "It broke")));
+    let body = if failure.is_none() { whole(job.exec, &job.body) } else { Bytes::new() };
+    let outcome = Outcome { row: of.row, id: job.id, exec: Some(job.exec), failure, usage: usage(job, item_end(job, end)), blob: None };
+    Commit { tenant: job.envelope.tenant.clone(), of, outcome, body }
 }
 
 /// What each owner is told of each of its batches.
@@ -294,7 +311,7 @@ impl Told {
 }
 
 fn item(job: &Job, end: ItemEnd) -> ItemDone {
-    ItemDone { id: job.id, end, usage: usage(job, end) }
+    ItemDone { id: job.id, end, usage: usage(job, end), fault: None }
 }
 
 /// Whatever a job has come to, it runs again.

@@ -258,7 +258,7 @@ impl World {
     fn read(&mut self, n: usize, id: RequestId) {
         loop {
             let Some(caller) = self.ingresses[n].callers.get_mut(&id) else { return };
-            let Some(news) = caller.answer.next() else { return };
+            let Some(news) = caller.answer.hear() else { return };
             let outcome = match news {
                 News::Part { number, body, last } => caller.take(number, body, last),
                 News::Failed(failure) => Some(Outcome::Failed(failure.code)),

@@ -116,7 +116,8 @@ impl World {
         }
         self.post(SWEEP, Happening::Sweep(n));
         let is_first = self.ingresses.iter().position(|one| one.alive) == Some(n);
-        if !is_first && !(self.now < self.plan.faults.until && self.rng.happens(200)) {
+        let is_noticed = self.now < self.plan.faults.until && self.rng.happens(200);
+        if !is_first && !is_noticed {
             return;
         }
         let (broker, now_ms) = (Arc::clone(&self.broker), self.unix_ms());

@@ -10,7 +10,7 @@ use crate::schedulers::NEVER;
 use crate::tasks::Process;
 use crate::world::{World, tenant};
 use bytes::{Bytes, BytesMut};
-use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, HEARTBEAT_STALE};
+use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, HEARTBEAT_STALE};
 use scheduler::reservations::{Account, Reservations};
 use scheduler::simulated::{Reading, SETTLE, item};
 use shared::broker::{AckToken, Delivery};
@@ -25,9 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How far an owner's view of a deadline may lie behind the caller's: a publish that came late, and whole milliseconds. A job's goes by
-/// several calls, each of which may be late.
+/// several calls, each of which may be late, and its ingress may stop in between.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
-const SUBMITTED_WITHIN: Duration = Duration::from_secs(4);
+const SUBMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 struct Waiting {
     envelope: Bytes,
@@ -123,6 +123,7 @@ impl Owner {
                 remaining_ms: millis(waiting.deadline.since(now)),
                 queue_ms: millis(now.since(waiting.published)),
                 standing: None,
+                again: false,
                 body_len: u32::try_from(waiting.body.len()).expect("short"),
                 envelope: waiting.envelope.clone(),
             }
@@ -139,7 +140,7 @@ impl World {
             ToScheduler::Refuse { worker, batch, .. } => Event::Refused { worker, batch },
             ToScheduler::Freed { worker, batch, items, .. } => Event::Freed { worker, batch, items },
             ToScheduler::Done { worker, batch, items, .. } => Event::Done { worker, batch, items },
-            ToScheduler::Look(_) => return,
+            ToScheduler::Returned(_) | ToScheduler::Look(_) => return, // These workers return nothing.
         };
         self.take_mail(n, event);
     }
@@ -219,7 +220,14 @@ impl World {
                     self.send(Row::Ack, || Happening::Renew(token.clone()));
                 }
             }
-            Action::Fail { id, ingress, code } => self.fail(n, owner, id, &ingress, code),
+            Action::Fail { id, ingress, cause } => {
+                let code = match cause {
+                    Cause::Here(code) => code,
+                    Cause::Down(_) => Code::BackendUnavailable,
+                    Cause::Backend(failure) => failure.code,
+                };
+                self.fail(n, owner, id, &ingress, code);
+            }
             Action::Refuse { id, ingress, refusal } => {
                 let message = ToIngress::Refused { id, refusal };
                 self.send(Row::Reply, || Happening::ToIngress { ingress: ingress.clone(), message: message.clone(), body: Bytes::new() });

@@ -30,7 +30,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn is_idle(&self) -> bool {
-        self.table.len() == 0 && self.calls.is_empty()
+        self.table.executions() == 0 && self.calls.is_empty()
     }
 }
 

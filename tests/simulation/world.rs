@@ -279,7 +279,7 @@ impl World {
     }
 
     fn open_reservations(&self) -> u64 {
-        (0..self.plan.quotas.len()).map(|n| self.ledger.look(&tenant(n), &[]).tenant.open).map(u64::from).sum()
+        (0..self.plan.quotas.len()).map(|n| self.ledger.look(&tenant(n), &[]).tenant.open).sum()
     }
 
     fn remains(&self) -> String {

@@ -61,7 +61,7 @@ pub(crate) struct Shop {
 
 impl Shop {
     fn is_idle(&self) -> bool {
-        self.table().len() == 0 && self.executing.load(Ordering::Acquire) == 0
+        self.table().executions() == 0 && self.executing.load(Ordering::Acquire) == 0
     }
 
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
@@ -128,7 +128,7 @@ impl Worker {
             }
         };
         if tokio::time::timeout(limit, finished).await.is_err() {
-            tracing::warn!(running = self.shop.table().len(), "the drain deadline passed; what still runs is dropped");
+            tracing::warn!(running = self.shop.table().executions(), "the drain deadline passed; what still runs is dropped");
         }
         self.shop.recorder.settled().await;
         let leaving = Heartbeat::Leaving { id: self.shop.id.clone() };
@@ -179,7 +179,7 @@ fn announce(shop: &Shop) {
             backends: served.backends.iter().map(|(credit, _)| offer(credit, is_draining)).collect(),
             running: table.running(token),
         });
-        (models.collect(), table.len())
+        (models.collect(), table.executions())
     };
     shop.metrics.running(running);
     shop.outbox.post(Address::Heartbeats, &Heartbeat::Worker { id: shop.id.clone(), models }, Bytes::new());

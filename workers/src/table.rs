@@ -196,7 +196,7 @@ impl Table {
         self.draining
     }
 
-    pub fn len(&self) -> usize {
+    pub fn executions(&self) -> usize {
         self.running.len()
     }
 

@@ -192,7 +192,11 @@ pub async fn look_after(broker: &dyn Broker, job: &Job, now_ms: u64) -> Result<(
     if let Some((outcome, _)) = jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await?.into_iter().next() {
         return jobs::conclude(broker, &job.tenant, &job.id, &jobs::end(&outcome)).await;
     }
-    let Some(place) = publish_again(broker, job, now_ms).await? else {
+    let published = match publish_again(broker, job, now_ms).await {
+        Err(BrokerError::Full) => return Ok(()), // Its turn comes; the others do not wait for it.
+        published => published?,
+    };
+    let Some(place) = published else {
         end(broker, job, Failure::new(Code::Lost, "The request is not kept any more: submit it again")).await;
         return Ok(());
     };

@@ -15,7 +15,7 @@ use std::future::pending;
 pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
     let jobs = claimed(bench, deferred::begin(bench, jobs).await).await;
     let mut groups = Groups::whole(jobs.len());
-    while let Some(range) = groups.next() {
+    while let Some(range) = groups.take() {
         let group = &jobs[range];
         let failed = tokio::select! {
             biased;

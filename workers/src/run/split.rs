@@ -62,7 +62,7 @@ impl<E: Verdict> Groups<E> {
     }
 
     /// The next group to call. [`Self::failed`] or [`Self::settled`] follows.
-    pub fn next(&mut self) -> Option<Range<usize>> {
+    pub fn take(&mut self) -> Option<Range<usize>> {
         self.current = self.pending.pop()?;
         Some(self.current.range.clone())
     }
@@ -159,7 +159,7 @@ mod tests {
     /// Calls groups until all are settled; a group fails while it holds a guilty item.
     fn bisect(len: usize, guilty: &[usize], rejects: bool) -> Settled {
         let (mut groups, mut settled) = (Groups::whole(len), Settled { calls: 0, answered: Vec::new(), over: Vec::new() });
-        while let Some(group) = groups.next() {
+        while let Some(group) = groups.take() {
             settled.calls += 1;
             let over = if guilty.iter().any(|g| group.contains(g)) {
                 groups.failed(Spoilt(rejects))
@@ -202,9 +202,9 @@ mod tests {
             }
         }
         let mut groups = Groups::whole(8);
-        groups.next();
+        groups.take();
         let over = groups.failed(Down);
-        assert_eq!((over[0].ranges[0].len(), groups.next()), (8, None));
+        assert_eq!((over[0].ranges[0].len(), groups.take()), (8, None));
     }
 
     proptest! {
