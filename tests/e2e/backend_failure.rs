@@ -16,8 +16,9 @@ const CALLERS: usize = 24;
 /// Answers before the trouble, and with it: enough that one error in a thousand shows.
 const WELL: usize = 300;
 const ILL: usize = 3_000;
-/// A backend that hangs is told by this: five in a row take less than two seconds, even where calls go one by one.
-const TIMEOUT_MS: u32 = 300;
+/// A backend that hangs is told by this. Five in a row open its breaker: where calls go one by one, that takes five times as
+/// long, and the waits for their turns.
+const TIMEOUT_MS: u32 = 100;
 
 const ERRORS_MAX: f64 = 0.001;
 const AMPLIFICATION_MAX: f64 = 1.2;

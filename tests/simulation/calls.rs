@@ -89,8 +89,12 @@ impl World {
             let single = |job: &Job| job.envelope.job.as_ref().is_some_and(|of| !of.line);
             let broker = broker.as_ref();
             let over = join_all(begun.iter().map(|job| async move {
-                let runs = !single(job) || matches!(begin_one(broker, job).await, Begun::Yes);
-                (!runs).then_some(job.id)
+                match if single(job) { begin_one(broker, job).await } else { Begun::Yes } {
+                    Begun::Yes => return None,
+                    Begun::Over => {}
+                    Begun::Failed(failure) => jobs::commit(broker, vec![commit(job, Err(failure.code))]).await,
+                }
+                Some(job.id)
             }));
             Happening::Begun { worker: n, call, over: over.await.into_iter().flatten().collect() }
         });
