@@ -222,7 +222,7 @@ pub trait Puller: Send {
         Ok((0, 0))
     }
 
-    /// Frames of the lane that no reader has had yet.
+    /// Frames of the lane that no reader has had yet; a frame published a moment ago may not be counted.
     async fn left(&mut self) -> Result<u64, BrokerError> {
         Ok(0)
     }

@@ -73,7 +73,7 @@ const CHECKS: &[Check] = checks![
     lanes::two_readers_share_the_deliveries,
     lanes::publisher_and_reader_agree_on_the_epoch,
     lanes::the_position_is_the_last_sequence_delivered,
-    lanes::what_no_reader_has_had_is_counted,
+    lanes::what_no_reader_has_had_is_soon_counted,
     acks::an_unacked_frame_comes_back_as_the_same,
     acks::what_comes_back_goes_before_what_is_new,
     acks::another_handle_may_renew_and_ack,
