@@ -5,7 +5,8 @@ use shared::clock::{Time, millis};
 use shared::config::Model;
 use shared::domain::{Lane, NodeId, Token};
 use shared::error::{Code, Failure};
-use shared::wire::{Heartbeat, Wait};
+use shared::jobs::Place;
+use shared::wire::{Heartbeat, Span, Wait};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,33 @@ pub(crate) struct Queue {
     pub(crate) requests: u64,
     /// Unknown while nothing is served.
     pub(crate) time: Option<Duration>,
+    /// Those that the owner has.
+    span: Option<Span>,
+}
+
+impl Queue {
+    /// How many requests came before the one at `place`, and wait still: about so many, for what lies between the frames that the owner has
+    /// is not told, and other models' frames lie between those that the broker has.
+    fn ahead(&self, place: &Place) -> u64 {
+        let Some(span) = self.span else { return 0 };
+        let here = match place.sequence.checked_sub(span.first) {
+            None => 0,
+            Some(_) if place.epoch < span.epoch => 0,
+            Some(_) if place.epoch > span.epoch || place.sequence > span.last => span.requests,
+            Some(after) => span.requests * after / (span.last - span.first + 1),
+        };
+        let there = if place.epoch == span.epoch { place.sequence.saturating_sub(span.last + 1) } else { 0 };
+        (here + there).min(self.requests.saturating_sub(1))
+    }
+}
+
+/// Where a request stands in its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// 1 is the next.
+    pub(crate) position: u64,
+    /// When it is served, at the present pace; in milliseconds since 1970.
+    pub(crate) start_ms: Option<u64>,
 }
 
 impl Forecasts {
@@ -63,13 +91,22 @@ impl Forecasts {
         for wait in waits {
             let fresh = || Said { by: by.clone(), at: now, lanes: Default::default() };
             let time = wait.ms.map(|ms| Duration::from_millis(ms.into()));
-            known.entry(wait.model.clone()).or_insert_with(fresh).lanes[wait.lane.index()] = Some(Queue { requests: wait.requests, time });
+            known.entry(wait.model.clone()).or_insert_with(fresh).lanes[wait.lane.index()] =
+                Some(Queue { requests: wait.requests, time, span: wait.span });
         }
     }
 
     /// What waits in a lane; `None`: nothing, as far as is known.
     pub(crate) fn queue(&self, model: &Token, lane: Lane, now: Time) -> Option<Queue> {
         self.known().get(model).filter(|said| now.since(said.at) < STALE_AFTER)?.lanes[lane.index()]
+    }
+
+    /// Where the request at `place` stands; `None` where that is not known.
+    pub(crate) fn standing(&self, model: &Token, place: &Place, now: Time, now_ms: u64) -> Option<Standing> {
+        let queue = self.queue(model, place.lane, now)?;
+        let position = queue.ahead(place) + 1;
+        let wait_ms = |of_all: Duration| u64::from(millis(of_all)) * position / queue.requests.max(position);
+        Some(Standing { position, start_ms: queue.time.map(|of_all| now_ms.saturating_add(wait_ms(of_all))) })
     }
 
     /// Lets a call through that may hope to be served in time.
@@ -112,7 +149,7 @@ mod tests {
     }
 
     fn beat(by: &str, lane: Lane, ms: Option<u32>) -> Heartbeat {
-        let waits = vec![Wait { model: model(), lane, requests: 9, ms }];
+        let waits = vec![Wait { model: model(), lane, requests: 9, ms, span: None }];
         Heartbeat::Scheduler { id: NodeId::parse(by).unwrap(), owns: vec![model()], waits }
     }
 
@@ -148,7 +185,7 @@ mod tests {
         assert_eq!(admit(&forecasts, NOW), Ok(()));
         forecasts.hear(&beat("s", Lane::Interactive, None), NOW);
         assert_eq!(admit(&forecasts, NOW), Ok(()));
-        assert_eq!(forecasts.queue(&model(), Lane::Interactive, NOW), Some(Queue { requests: 9, time: None }));
+        assert_eq!(forecasts.queue(&model(), Lane::Interactive, NOW), Some(Queue { requests: 9, time: None, span: None }));
     }
 
     #[test]
@@ -160,5 +197,37 @@ mod tests {
         assert_eq!(admit(&forecasts, NOW), Ok(()));
         forecasts.hear(&beat("one", Lane::Interactive, Some(99_000)), NOW);
         assert_eq!(admit(&forecasts, NOW + STALE_AFTER), Ok(()), "an owner that is silent knows nothing");
+    }
+
+    fn standing(first: u64, last: u64, here: u64, requests: u64, sequence: u64) -> Standing {
+        let forecasts = forecasts(None);
+        let span = (here > 0).then_some(Span { epoch: 7, first, last, requests: here });
+        let waits = vec![Wait { model: model(), lane: Lane::Async, requests, ms: Some(10_000), span }];
+        forecasts.hear(&Heartbeat::Scheduler { id: NodeId::parse("s").unwrap(), owns: vec![model()], waits }, NOW);
+        let place = Place { lane: Lane::Async, epoch: 7, sequence };
+        forecasts.standing(&model(), &place, NOW, 5_000).unwrap()
+    }
+
+    #[test]
+    fn a_job_stands_behind_those_that_came_before_it() {
+        let standing = |sequence| standing(101, 200, 100, 1_000, sequence);
+        assert_eq!(standing(101), Standing { position: 1, start_ms: Some(5_010) });
+        assert_eq!(standing(150), Standing { position: 50, start_ms: Some(5_500) }, "among those that its owner has");
+        assert_eq!(standing(201), Standing { position: 101, start_ms: Some(6_010) }, "the first of those at the broker");
+        assert_eq!(standing(1_100), Standing { position: 1_000, start_ms: Some(15_000) });
+    }
+
+    #[test]
+    fn a_standing_is_within_the_queue() {
+        assert_eq!(standing(101, 200, 100, 1_000, 99).position, 1, "one that is sent again was before all that wait");
+        assert_eq!(standing(101, 200, 100, 1_000, 5_000).position, 1_000, "the frames of other models lie between");
+        assert_eq!(standing(101, 200, 10, 20, 151).position, 6, "as many have gone before it as after it");
+        assert_eq!(standing(0, 0, 0, 20, 151).position, 1, "nobody says where the queue begins");
+    }
+
+    #[test]
+    fn nobody_stands_in_a_queue_that_is_not_known() {
+        let place = Place { lane: Lane::Async, epoch: 7, sequence: 1 };
+        assert_eq!(forecasts(None).standing(&model(), &place, NOW, 5_000), None);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) use watch::Watch;
 
 use crate::answer::Reply;
 use crate::compose::Composed;
+use crate::forecasts::Standing;
 use crate::gate::Gate;
 use crate::listing::{Page, Paging};
 use crate::native::{self, Answered};
@@ -45,19 +46,25 @@ pub(crate) async fn list(State(gate): State<Arc<Gate>>, Extension(caller): nativ
     let all = jobs::all::<Job>(gate.broker(), &caller.tenant.name).await.map_err(|error| native::of_store(&error))?;
     let all = all.into_iter().map(|stored| stored.value).collect();
     let page = Page::cut(all, &paging, |job: &Job| (job.created_ms, job.id.clone()))?;
-    Ok(page.respond(|job| Ok(object::of(job, None))))
+    Ok(page.respond(|job| Ok(object::of(job, None, standing(&gate, job)))))
 }
 
 pub(crate) async fn one(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
     let job = find(&gate, &caller, &id).await?.value;
     let answer = if job.state == JobState::Succeeded { Some(answer(&gate, &job).await?) } else { None };
-    Ok(Json(object::of(&job, answer.as_ref())).into_response())
+    Ok(Json(object::of(&job, answer.as_ref(), standing(&gate, &job))).into_response())
+}
+
+/// Where a job stands that waits.
+fn standing(gate: &Gate, job: &Job) -> Option<Standing> {
+    let place = job.place.as_ref().filter(|_| job.state == JobState::Queued)?;
+    gate.road.forecasts.standing(&Token::of_model(&job.model), place, clock::now(), clock::unix_ms())
 }
 
 /// Cancels a job; one that has ended stays as it is, and is no error.
 pub(crate) async fn cancel(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
     let job = call_off(&gate, &find(&gate, &caller, &id).await?.value).await?;
-    Ok(Json(object::of(&job, None)).into_response())
+    Ok(Json(object::of(&job, None, None)).into_response())
 }
 
 pub(crate) async fn attach(
@@ -116,7 +123,7 @@ pub(crate) async fn kept_answer(broker: &dyn Broker, job: &Job) -> Result<Option
 
 /// The answer to a submission that does not wait.
 fn accepted(job: &Job) -> Response {
-    let mut response = (StatusCode::ACCEPTED, Json(object::of(job, None))).into_response();
+    let mut response = (StatusCode::ACCEPTED, Json(object::of(job, None, None))).into_response();
     let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id)).expect("a token is visible ASCII");
     response.headers_mut().insert(header::LOCATION, location);
     response.headers_mut().insert("preference-applied", HeaderValue::from_static("respond-async"));

@@ -195,7 +195,7 @@ impl Desk {
 /// The lanes of a model in which something waits.
 fn waits(model: &Token, handle: &ModelHandle) -> impl Iterator<Item = Wait> {
     let of_lanes = Lane::ALL.into_iter().zip(handle.waits()).filter(|(_, wait)| wait.requests > 0);
-    of_lanes.map(|(lane, wait)| Wait { model: model.clone(), lane, requests: wait.requests, ms: wait.time.map(millis) })
+    of_lanes.map(|(lane, wait)| Wait { model: model.clone(), lane, requests: wait.requests, ms: wait.time.map(millis), span: wait.span })
 }
 
 struct Keeper {

@@ -17,6 +17,7 @@ mod fairness;
 mod faults;
 mod harness;
 mod identity;
+mod jobs;
 mod kills;
 mod limits;
 mod night;

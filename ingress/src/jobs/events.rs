@@ -78,7 +78,7 @@ impl Attached {
         match told {
             Told::State => {
                 let job = &self.tail.job.value;
-                named(&self.id(), job.state.as_str(), &object::of(job, None))
+                named(&self.id(), job.state.as_str(), &object::of(job, None, None))
             }
             Told::Event(event) => {
                 self.last = Some(event.number);

@@ -1,9 +1,12 @@
 //! core: how long a lane's queue is in time: what waits, over the pace at which the lane was served lately.
 
 use super::Engine;
+use super::frames::FrameKey;
 use super::item::{Entry, State};
 use shared::clock::Time;
 use shared::domain::Lane;
+use shared::wire::Span;
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// The pace is that of so many whole seconds: long enough to see a slow model serve at all, short enough to follow a change.
@@ -15,6 +18,8 @@ pub struct Wait {
     pub requests: u64,
     /// Unknown while nothing is served.
     pub time: Option<Duration>,
+    /// Those that the engine has.
+    pub span: Option<Span>,
 }
 
 /// Requests served in each of the last seconds.
@@ -63,15 +68,29 @@ impl Engine {
     pub fn wait(&mut self, now: Time, lane: Lane, beyond: u64) -> Wait {
         let is_unsent =
             |entry: &&Entry| entry.frame.lane == lane && matches!(entry.state, State::Reserving | State::Waiting | State::Resting(_));
-        let requests = self.items.values().filter(is_unsent).count() as u64 + beyond;
+        let span = self.items.values().filter(is_unsent).map(|entry| entry.frame).fold(None, spanning);
+        let requests = span.map_or(0, |span| span.requests) + beyond;
         if requests == 0 {
-            return Wait { requests, time: Some(Duration::ZERO) };
+            return Wait { requests, time: Some(Duration::ZERO), span };
         }
         let pace = self.pace.per_second(now, lane);
         #[expect(clippy::cast_precision_loss, reason = "queues are far below 2^52")]
         let time = (pace > 0.0).then(|| Duration::try_from_secs_f64(requests as f64 / pace).unwrap_or(Duration::MAX));
-        Wait { requests, time }
+        Wait { requests, time, span }
     }
+}
+
+/// With one request more, which came in `frame`. Of what came from two incarnations of a stream, the later counts.
+fn spanning(span: Option<Span>, frame: FrameKey) -> Option<Span> {
+    let FrameKey { epoch, sequence, .. } = frame;
+    let fresh = Span { epoch, first: sequence, last: sequence, requests: 1 };
+    let Some(span) = span else { return Some(fresh) };
+    let requests = span.requests + 1;
+    Some(match epoch.cmp(&span.epoch) {
+        Ordering::Less => Span { requests, ..span },
+        Ordering::Equal => Span { first: span.first.min(sequence), last: span.last.max(sequence), requests, ..span },
+        Ordering::Greater => Span { requests, ..fresh },
+    })
 }
 
 #[cfg(test)]
@@ -100,5 +119,15 @@ mod tests {
         let mut pace = Pace::default();
         (0..8).for_each(|_| pace.served(after(3), Lane::Interactive));
         assert!(pace.per_second(after(4), Lane::Interactive) == 4.0);
+    }
+
+    #[test]
+    fn a_span_is_of_the_last_incarnation_and_counts_all() {
+        let of = |frames: &[(u64, u64)]| {
+            frames.iter().map(|(epoch, sequence)| FrameKey { lane: Lane::Async, epoch: *epoch, sequence: *sequence }).fold(None, spanning)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(7, 5), (7, 3), (7, 9)]), Some(Span { epoch: 7, first: 3, last: 9, requests: 3 }));
+        assert_eq!(of(&[(7, 5), (8, 2), (7, 6)]), Some(Span { epoch: 8, first: 2, last: 2, requests: 3 }));
     }
 }

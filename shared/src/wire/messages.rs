@@ -107,6 +107,18 @@ pub struct Wait {
     /// Until the last of them is sent to a worker, at the present pace, in milliseconds; absent while nothing is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<u32>,
+    /// Those of them that the owner has; absent where it has none, and all are at the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<Span>,
+}
+
+/// The requests of a lane that its owner has and has not sent, with the sequences of the first and the last frame they came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub epoch: u64,
+    pub first: u64,
+    pub last: u64,
+    pub requests: u64,
 }
 
 /// Broadcast to schedulers and workers: nobody waits for these any more.
@@ -386,7 +398,7 @@ mod tests {
         let running = Running { id, exec, lane: Lane::Bulk };
         let models = vec![ModelCredit { model, backends: vec![credit], running: vec![running] }];
         round_trips(&Heartbeat::Worker { id: node.clone(), models });
-        let wait = Wait { model: Token::of_model("m"), lane: Lane::Async, requests: 1, ms: Some(2) };
+        let wait = Wait { model: Token::of_model("m"), lane: Lane::Async, requests: 1, ms: Some(2), span: None };
         round_trips(&Heartbeat::Scheduler { id: node.clone(), owns: vec![wait.model.clone()], waits: vec![wait] });
         round_trips(&Heartbeat::Probe { from: node.clone() });
         round_trips(&Heartbeat::Leaving { id: node });
