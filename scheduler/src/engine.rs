@@ -10,6 +10,7 @@ mod batch;
 mod breaker;
 mod budget;
 mod call;
+mod concurrency;
 mod curve;
 mod custody;
 mod cut;
@@ -236,6 +237,11 @@ impl Engine {
     /// Every backend's breaker, and whose it is where each worker has its own.
     pub fn breakers(&self) -> impl Iterator<Item = (&str, Option<&NodeId>, Breaker)> {
         self.fleet.places.iter().map(|(backend, worker, place)| (backend, worker, place.state()))
+    }
+
+    /// How many calls each backend takes at once, as far as that is less than configured.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.fleet.places.iter().map(|(backend, _, place)| (backend, place.limit()))
     }
 
     /// Whether a breaker has opened or closed since this was asked last.

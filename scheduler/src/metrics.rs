@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     returned: IntCounterVec,
     retries: IntCounterVec,
     breakers: IntGaugeVec,
+    limits: IntGaugeVec,
     owned: IntGaugeVec,
     refusals: IntCounterVec,
     overrun: IntCounterVec,
@@ -56,6 +57,11 @@ impl Metrics {
                 "1 while a backend fails and is not called, or only for a trial.",
                 &["model", "backend"],
             )?,
+            limits: gauge(
+                "tidemill_backend_concurrency",
+                "Calls that a backend is given at once: what is configured, or less while that is too much.",
+                &["model", "backend"],
+            )?,
             owned: gauge("tidemill_models_owned", "1 where this scheduler owns the model.", &["model"])?,
             refusals: IntCounterVec::new(
                 Opts::new("tidemill_quota_refusals_total", "Requests that a limit did not allow when they were asked for."),
@@ -76,6 +82,7 @@ impl Metrics {
         registry.register(Box::new(metrics.returned.clone()))?;
         registry.register(Box::new(metrics.retries.clone()))?;
         registry.register(Box::new(metrics.breakers.clone()))?;
+        registry.register(Box::new(metrics.limits.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.overrun.clone()))?;
@@ -108,6 +115,7 @@ impl Metrics {
             returned: self.returned.clone(),
             retries: self.retries.with_label_values(&[model]),
             breakers: self.breakers.clone(),
+            limits: self.limits.clone(),
             model: model.into(),
         }
     }
@@ -149,6 +157,7 @@ pub(crate) struct ModelMetrics {
     returned: IntCounterVec,
     retries: IntCounter,
     breakers: IntGaugeVec,
+    limits: IntGaugeVec,
     model: Box<str>,
 }
 
@@ -190,6 +199,13 @@ impl ModelMetrics {
         let mut open: BTreeMap<&str, i64> = BTreeMap::new();
         breakers.for_each(|(backend, _, state)| *open.entry(backend).or_default() += i64::from(state != Breaker::Closed));
         open.into_iter().for_each(|(backend, open)| self.breakers.with_label_values(&[&*self.model, backend]).set(open));
+    }
+
+    /// Where each worker has a backend of its own, all of them together.
+    pub(crate) fn limits<'a>(&self, limits: impl Iterator<Item = (&'a str, u32)>) {
+        let mut calls: BTreeMap<&str, i64> = BTreeMap::new();
+        limits.for_each(|(backend, limit)| *calls.entry(backend).or_default() += i64::from(limit));
+        calls.into_iter().for_each(|(backend, calls)| self.limits.with_label_values(&[&*self.model, backend]).set(calls));
     }
 
     pub(crate) fn owns(&self, owns: bool) {

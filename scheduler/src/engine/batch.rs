@@ -1,6 +1,7 @@
 //! core: a batch on its way: who is in it, which slot it takes, and what its end says of the call.
 
 use super::breaker::Verdict;
+use super::concurrency::Load;
 use super::item::{Entry, Item};
 use super::retry::Retry;
 use shared::clock::Time;
@@ -87,16 +88,25 @@ impl Batch {
             (false, true) => CallResult::Failed,
             _ => CallResult::Unclear,
         };
-        Ended { backend: self.slot.backend.clone(), size: self.size, took: now.since(self.sent), result }
+        let (verdict, load) = (self.verdict(), self.load(result));
+        Ended { backend: self.slot.backend.clone(), size: self.size, took: now.since(self.sent), result, verdict, load }
     }
 
     /// What it says of the backend. A rejection is an answer; one that is busy is not ill.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<Verdict> {
         match self.fault {
             _ if self.has_answers => Some(Verdict::Good),
             Some(Fault::Rejected) => Some(Verdict::Good),
             None | Some(Fault::RateLimited) => None,
             Some(_) => Some(Verdict::Bad),
+        }
+    }
+
+    fn load(&self, result: CallResult) -> Load {
+        match self.fault {
+            _ if result == CallResult::Answered => Load::Borne,
+            Some(fault) if fault.is_overload() && !self.has_answers => Load::TooMuch,
+            _ => Load::Unknown,
         }
     }
 
@@ -139,6 +149,10 @@ pub(super) struct Ended {
     pub(super) size: u64,
     pub(super) took: Duration,
     pub(super) result: CallResult,
+    /// What it says of the backend, if anything.
+    pub(super) verdict: Option<Verdict>,
+    /// What it says of how much the backend was given.
+    pub(super) load: Load,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

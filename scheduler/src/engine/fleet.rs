@@ -181,16 +181,13 @@ impl Fleet {
         let member = batch.members.swap_remove(at);
         self.outstanding -= 1;
         batch.note(&member, end);
-        let verdict = batch.verdict();
         let ended = batch.members.is_empty().then(|| batch.ended(now));
         let key = batch.slot.key.clone();
         self.lighten(&key, worker, member.tokens);
         self.no_longer_running(end.id, id);
         self.listed.remove(&end.id);
-        if ended.is_some() {
-            if let Some(verdict) = verdict {
-                self.places.ended(now, &key, id, verdict);
-            }
+        if let Some(call) = &ended {
+            self.places.ended(now, &key, id, call);
             self.vacate(id);
             self.freed = now;
         }

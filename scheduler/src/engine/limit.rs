@@ -215,6 +215,7 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
+    use super::super::concurrency::Load;
     use super::*;
 
     const BACKEND: &str = "only";
@@ -224,7 +225,8 @@ mod tests {
     }
 
     fn end(limits: &mut Limits, size: u64, took_ms: f64, result: CallResult) {
-        limits.learn(&Ended { backend: BACKEND.into(), size, took: Duration::from_secs_f64(took_ms / 1_000.0), result });
+        let (took, load) = (Duration::from_secs_f64(took_ms / 1_000.0), Load::Unknown);
+        limits.learn(&Ended { backend: BACKEND.into(), size, took, result, verdict: None, load });
     }
 
     /// Full calls at a backend that takes so many milliseconds for a size.

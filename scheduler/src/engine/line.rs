@@ -67,7 +67,8 @@ impl Line {
         (spread > self.x * SPREAD_MIN).then(|| self.xy / self.xx)
     }
 
-    fn at(&self, x: f64) -> f64 {
+    /// Its height there.
+    pub(super) fn at(&self, x: f64) -> f64 {
         self.y + self.slope().unwrap_or(0.0) * (x - self.x)
     }
 }

@@ -3,8 +3,9 @@
 //! A breaker sees one place, and what spoils calls everywhere (a request that no server survives, say) looks to each as if it
 //! failed. So at most half of the places are shut, unless all of them fail; one that fails and is not shut is called last.
 
-use super::batch::SlotKey;
-use super::breaker::{Breaker, State, Verdict};
+use super::batch::{Ended, SlotKey};
+use super::breaker::{Breaker, State};
+use super::concurrency::Concurrency;
 use shared::clock::Time;
 use shared::domain::{BatchId, NodeId};
 use shared::wire::BackendCredit;
@@ -19,6 +20,9 @@ pub(super) struct Place {
     pub(super) calls: u32,
     pub(super) tokens: u64,
     breaker: Breaker,
+    concurrency: Concurrency,
+    /// Calls at once that are configured.
+    configured: u32,
     /// It asked not to be called before.
     held_until: Time,
 }
@@ -40,7 +44,7 @@ impl Place {
 
     /// Calls that may be out at once.
     pub(super) fn capacity(&self, now: Time, credit: &BackendCredit) -> u32 {
-        if self.is_open_to_calls(now) { credit.concurrency } else { 0 }
+        if self.is_open_to_calls(now) { self.concurrency.calls(credit.concurrency) } else { 0 }
     }
 
     pub(super) fn is_open_to_calls(&self, now: Time) -> bool {
@@ -49,6 +53,11 @@ impl Place {
 
     pub(super) fn is_failing(&self, now: Time) -> bool {
         self.breaker.is_failing(now)
+    }
+
+    /// Calls that it takes at once at present.
+    pub(super) fn limit(&self) -> u32 {
+        self.concurrency.calls(self.configured)
     }
 
     pub(super) fn state(&self) -> State {
@@ -85,7 +94,8 @@ impl Places {
     pub(super) fn announced(&mut self, worker: &NodeId, credit: &BackendCredit) {
         if self.get(worker, credit).is_none() {
             let key = SlotKey::of(worker, credit);
-            self.places.entry(key.backend).or_default().push((key.worker, Place::default()));
+            let place = Place { configured: credit.concurrency, ..Place::default() };
+            self.places.entry(key.backend).or_default().push((key.worker, place));
         }
     }
 
@@ -106,21 +116,25 @@ impl Places {
     pub(super) fn called(&mut self, now: Time, key: &SlotKey, batch: BatchId) {
         if let Some(place) = self.get_mut(key) {
             place.breaker.called(now, batch);
+            place.concurrency.called(place.calls + 1);
         }
     }
 
-    /// A call has ended, and says so much of the backend.
-    pub(super) fn ended(&mut self, now: Time, key: &SlotKey, batch: BatchId, verdict: Verdict) {
+    /// A call has ended.
+    pub(super) fn ended(&mut self, now: Time, key: &SlotKey, batch: BatchId, call: &Ended) {
         let Some(place) = self.get_mut(key) else { return };
+        place.concurrency.ended(now, place.configured, call.load, call.size, call.took);
+        let Some(verdict) = call.verdict else { return };
         let was_closed = place.state() == State::Closed;
         let trips = place.breaker.ended(now, batch, verdict);
         let has_closed = !was_closed && place.state() == State::Closed;
-        if trips {
-            self.shut_what_fails(now);
-        }
         if has_closed {
+            place.concurrency.begin_anew(now, place.configured);
             self.have_changed = true;
             self.try_the_others();
+        }
+        if trips {
+            self.shut_what_fails(now);
         }
     }
 
@@ -159,6 +173,9 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::CallResult;
+    use super::super::breaker::Verdict;
+    use super::super::concurrency::Load;
     use super::*;
 
     const NOW: Time = Time::from_millis(20_000);
@@ -177,9 +194,14 @@ mod tests {
         places
     }
 
+    fn ended(verdict: Verdict) -> Ended {
+        let (size, took, result) = (1, Duration::from_millis(1), CallResult::Unclear);
+        Ended { backend: "".into(), size, took, result, verdict: Some(verdict), load: Load::Unknown }
+    }
+
     fn fail(places: &mut Places, name: &str) {
         let key = SlotKey::of(&worker(), &credit(name));
-        (0..5).for_each(|_| places.ended(NOW, &key, BatchId(1), Verdict::Bad));
+        (0..5).for_each(|_| places.ended(NOW, &key, BatchId(1), &ended(Verdict::Bad)));
     }
 
     fn shut(places: &Places) -> Vec<&str> {
@@ -202,7 +224,7 @@ mod tests {
         ["a", "b", "c"].iter().for_each(|name| fail(&mut places, name));
         let (key, later) = (SlotKey::of(&worker(), &credit("b")), NOW + Duration::from_secs(1));
         places.called(later, &key, BatchId(2));
-        places.ended(later, &key, BatchId(2), Verdict::Good);
+        places.ended(later, &key, BatchId(2), &ended(Verdict::Good));
         assert_eq!(shut(&places), ["a", "c"]);
         assert!(places.iter().all(|(.., place)| place.is_open_to_calls(later)));
     }

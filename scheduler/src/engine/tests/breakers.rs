@@ -135,3 +135,13 @@ fn a_trial_whose_worker_dies_is_followed_by_another() {
     let again = rig.step([beat_with(&["a"], &[])]);
     assert_eq!(places(&again).len(), 1);
 }
+
+#[test]
+fn a_backend_that_is_given_too_much_is_given_less() {
+    let mut rig = rig_with(ModelKind::Sequence, &["a"]);
+    let sent = dispatches(&rig.deliver((1..=4).map(item).collect()));
+    assert_eq!(sent.len(), 4);
+    rig.step([failed(sent[0].0, 1, Fault::RateLimited), failed(sent[1].0, 2, Fault::RateLimited)]);
+    assert_eq!(rig.engine.limits().collect::<Vec<_>>(), [("a", 2)], "0.7 of four, once");
+    assert_eq!(rig.deliver(vec![item(5)]), [], "two are out");
+}
