@@ -88,7 +88,8 @@ fn respond(content_type: &'static str, body: Body, exchange: &Exchange) -> Respo
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(LANE, HeaderValue::from_static(Lane::Interactive.as_str()));
-    insert_text(headers, MODEL, exchange.model().unwrap_or_default());
+    let served = exchange.head().and_then(|head| head.model.as_deref()).or(exchange.model());
+    insert_text(headers, MODEL, served.unwrap_or_default());
     if let Some(head) = exchange.head() {
         insert_text(headers, BACKEND, &head.backend);
         headers.insert(QUEUE_MS, HeaderValue::from(head.queue_ms));

@@ -100,6 +100,7 @@ impl Gate {
             params: "".into(),
             traceparent,
             claim: None,
+            asked: None,
             job: None,
         }
     }

@@ -3,6 +3,7 @@
 mod acks;
 mod alarm;
 pub mod engine;
+mod fallback;
 mod looks;
 mod mailbox;
 mod metrics;

@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     retries: IntCounterVec,
     breakers: IntGaugeVec,
     limits: IntGaugeVec,
+    fallbacks: IntCounterVec,
     owned: IntGaugeVec,
     refusals: IntCounterVec,
     overrun: IntCounterVec,
@@ -62,6 +63,10 @@ impl Metrics {
                 "Calls that a backend is given at once: what is configured, or less while that is too much.",
                 &["model", "backend"],
             )?,
+            fallbacks: IntCounterVec::new(
+                Opts::new("tidemill_fallbacks_total", "Requests sent on to another model, because this one's backends failed."),
+                &["model", "to"],
+            )?,
             owned: gauge("tidemill_models_owned", "1 where this scheduler owns the model.", &["model"])?,
             refusals: IntCounterVec::new(
                 Opts::new("tidemill_quota_refusals_total", "Requests that a limit did not allow when they were asked for."),
@@ -83,6 +88,7 @@ impl Metrics {
         registry.register(Box::new(metrics.retries.clone()))?;
         registry.register(Box::new(metrics.breakers.clone()))?;
         registry.register(Box::new(metrics.limits.clone()))?;
+        registry.register(Box::new(metrics.fallbacks.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.overrun.clone()))?;
@@ -116,6 +122,7 @@ impl Metrics {
             retries: self.retries.with_label_values(&[model]),
             breakers: self.breakers.clone(),
             limits: self.limits.clone(),
+            fallbacks: self.fallbacks.clone(),
             model: model.into(),
         }
     }
@@ -158,6 +165,7 @@ pub(crate) struct ModelMetrics {
     retries: IntCounter,
     breakers: IntGaugeVec,
     limits: IntGaugeVec,
+    fallbacks: IntCounterVec,
     model: Box<str>,
 }
 
@@ -206,6 +214,10 @@ impl ModelMetrics {
         let mut calls: BTreeMap<&str, i64> = BTreeMap::new();
         limits.for_each(|(backend, limit)| *calls.entry(backend).or_default() += i64::from(limit));
         calls.into_iter().for_each(|(backend, calls)| self.limits.with_label_values(&[&*self.model, backend]).set(calls));
+    }
+
+    pub(crate) fn fell_back(&self, to: &str) {
+        self.fallbacks.with_label_values(&[&*self.model, to]).inc();
     }
 
     pub(crate) fn owns(&self, owns: bool) {

@@ -2,6 +2,7 @@
 
 mod announce;
 mod frames;
+mod onward;
 mod reading;
 mod returns;
 
@@ -11,6 +12,7 @@ pub use reading::{HELD_EVERY, Reading};
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
 use crate::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, Wait};
+use crate::fallback::Forwarder;
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::outcomes::{Failed, Registrar};
@@ -58,6 +60,9 @@ pub(crate) struct Office {
     pub(crate) outbox: Outbox,
     pub(crate) acks: Acks,
     pub(crate) metrics: Metrics,
+    /// All that are configured, for each other's fallbacks.
+    pub(crate) models: Arc<[Model]>,
+    pub(crate) forwarder: Forwarder,
     pub(crate) treasury: Treasury,
 }
 
@@ -303,7 +308,7 @@ impl Owner {
                     self.office.acks.send(Ack::Renew(token.clone()));
                 }
             }
-            Action::Fail { id, ingress, cause } => self.fail(id, ingress, cause),
+            Action::Fail { id, ingress, cause } => self.fail(now, id, ingress, cause),
             Action::Refuse { id, ingress, refusal } => {
                 self.office.outbox.post(Address::Ingress(ingress), &ToIngress::Refused { id, refusal }, Bytes::new());
             }
@@ -350,15 +355,19 @@ impl Owner {
         }
     }
 
-    /// Tells the ingress, or puts it on record.
-    fn fail(&self, id: RequestId, ingress: NodeId, cause: Cause) {
+    /// Tells the ingress, or puts it on record; unless another model serves the request.
+    fn fail(&self, now: Time, id: RequestId, ingress: NodeId, cause: Cause) {
+        let is_backends = matches!(cause, Cause::Down(_) | Cause::Backend(_));
         let mut failure = match cause {
             Cause::Here(code) => Failure::new(code, sentence(code)),
             Cause::Down(wait) => Failure::new(Code::BackendUnavailable, sentence(Code::BackendUnavailable)).retry_after_ms(millis(wait)),
             Cause::Backend(failure) => *failure,
         };
-        self.metrics.failed(failure.code);
         failure.standing = self.quota.standing(id);
+        if is_backends && self.send_on(now, id, &failure) {
+            return;
+        }
+        self.metrics.failed(failure.code);
         if let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.frame.lane.is_deferred()) {
             return self.registrar.record(Failed { id, envelope: waiting.envelope.clone(), failure });
         }

@@ -2,6 +2,7 @@
 
 use crate::acks::Acks;
 use crate::engine::Event;
+use crate::fallback::Forwarder;
 use crate::looks::Looks;
 use crate::metrics::Metrics;
 use crate::model::{self, ModelHandle, Office};
@@ -51,9 +52,12 @@ impl Scheduler {
         id: NodeId,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
+        let outbox = Outbox::new(Arc::clone(&broker));
         let office = Office {
             id: id.clone(),
-            outbox: Outbox::new(Arc::clone(&broker)),
+            forwarder: Forwarder::start(Arc::clone(&broker), outbox.clone()),
+            models: config.models.as_slice().into(),
+            outbox,
             acks: Acks::new(Arc::clone(&broker)),
             metrics: Metrics::new(registry)?,
             broker: Arc::clone(&broker),

@@ -196,6 +196,11 @@ pub struct Model {
     pub price: Price,
     /// A call that would wait longer for a worker is refused at once; absent: one that would wait beyond its deadline.
     pub max_queue_ms: Option<u64>,
+    /// Tokens of a request and its answer together. Absent: not known, and taken to be enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<u32>,
+    /// Models of the same kind that serve its requests in turn when it cannot.
+    pub fallbacks: Vec<String>,
     pub backends: Vec<Backend>,
 }
 

@@ -50,6 +50,7 @@ fn frame(ingress: &NodeId, lane: Lane) -> Bytes {
         params: "".into(),
         traceparent: None,
         claim: None,
+        asked: None,
         job: None,
     };
     encode_one(&envelope, &body)

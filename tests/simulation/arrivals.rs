@@ -91,6 +91,7 @@ impl World {
             params: "".into(),
             traceparent: None,
             claim: None,
+            asked: None,
             job: None,
         }
     }

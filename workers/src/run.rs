@@ -60,6 +60,11 @@ impl Job {
         self.envelope.job.is_some()
     }
 
+    /// The model that serves it, if that is not the one that was asked for.
+    pub(crate) fn fallback(&self) -> Option<Box<str>> {
+        self.envelope.asked.is_some().then(|| self.envelope.model.clone())
+    }
+
     /// Whether nobody waits for it any more.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()

@@ -31,6 +31,7 @@ fn envelope(id: RequestId, stream: bool) -> Envelope {
         params: "".into(),
         traceparent: None,
         claim: None,
+        asked: None,
         job: None,
     }
 }

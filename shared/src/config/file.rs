@@ -222,6 +222,8 @@ mod tests {
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: local }]\n", 4, "model_dir"),
             ("models:\n- name: m\n  kind: sequence\n  backends: [{ kind: local, model_dir: m }]\n", 4, "kind: array"),
             ("models:\n- name: m\n  kind: array\n  backends:\n  - kind: sandbox\n    model_dir: m\n", 6, "model_dir"),
+            ("models:\n- name: m\n  kind: array\n  fallbacks: [n]\n  backends: [{ kind: sandbox }]\n", 4, "fallbacks"),
+            ("models:\n- name: m\n  kind: array\n  fallbacks: [m]\n  backends: [{ kind: sandbox }]\n", 4, "fallbacks"),
             ("limits:\n  body_bytes_max: plenty\n", 2, "body_bytes_max"),
             ("limits:\n  bodies_bytes_max: 1000\n", 1, "bodies_bytes_max"),
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: sandbox, concurrency: -1 }]\n", 4, "concurrency"),

@@ -51,6 +51,9 @@ pub struct Envelope {
     pub traceparent: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+    /// The model that the caller named, where `model` is a fallback of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Box<str>>,
     /// Deferred lanes: what its outcome is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Box<JobRef>>,
@@ -138,6 +141,7 @@ pub(crate) fn sample() -> Envelope {
         params: "\"dimensions\":256".into(),
         traceparent: None,
         claim: None,
+        asked: None,
         job: None,
     }
 }

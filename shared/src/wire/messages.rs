@@ -255,6 +255,9 @@ pub struct Reply {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyHead {
     pub backend: Box<str>,
+    /// The model, where it is a fallback of the one that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Box<str>>,
     /// Inputs in the backend call that carried this request.
     pub batch_size: u32,
     pub queue_ms: u32,

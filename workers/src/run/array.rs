@@ -161,6 +161,7 @@ impl Answer {
         let body = respond::embeddings(vectors, job.envelope.encoding, &job.envelope.model, tokens);
         let head = ReplyHead {
             backend: bench.backend_name.clone(),
+            model: job.fallback(),
             batch_size: self.batch_size,
             queue_ms: job.queue_ms,
             standing: job.standing.clone(),

@@ -244,5 +244,12 @@ fn served(job: &Job, progress: Progress) -> Usage {
 
 fn head(bench: &Bench, job: &Job, started: Time) -> ReplyHead {
     let backend_ms = millis(clock::now().since(started));
-    ReplyHead { backend: bench.backend_name.clone(), batch_size: 1, queue_ms: job.queue_ms, backend_ms, standing: job.standing.clone() }
+    ReplyHead {
+        backend: bench.backend_name.clone(),
+        model: job.fallback(),
+        batch_size: 1,
+        queue_ms: job.queue_ms,
+        backend_ms,
+        standing: job.standing.clone(),
+    }
 }

@@ -78,6 +78,7 @@ fn envelope(n: u64, body: &Bytes) -> Envelope {
         params: "".into(),
         traceparent: None,
         claim: None,
+        asked: None,
         job: None,
     }
 }

@@ -19,6 +19,8 @@ const BACKEND_TIMEOUT_MS: u64 = 120_000;
 /// Bounds of what every replica holds in memory and every metric may be labelled with.
 const MODELS_MAX: usize = 1_000;
 const BACKENDS_MAX: usize = 64;
+/// A request that five models have failed is answered.
+const FALLBACKS_MAX: usize = 4;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,9 @@ pub(super) struct FileModel {
     #[serde(default)]
     price: Price,
     max_queue_ms: Option<u64>,
+    context_tokens: Option<u32>,
+    #[serde(default)]
+    fallbacks: Vec<Spanned<String>>,
     backends: Spanned<Vec<FileBackend>>,
 }
 
@@ -71,7 +76,7 @@ impl FileBackendKind {
 impl Reader<'_> {
     pub(super) fn models(&self, files: Vec<FileModel>, warnings: &mut Vec<String>) -> Result<Vec<Model>, ConfigError> {
         let mut names = HashSet::new();
-        let mut models = Vec::with_capacity(files.len());
+        let (mut models, mut fallbacks) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
         for file in files {
             let name = self.name(&file.name, "models[].name")?;
             if !names.insert(name.clone()) {
@@ -83,6 +88,7 @@ impl Reader<'_> {
             let backends = self.backends(&name, file.kind, file.backends, warnings)?;
             let batching = self.batching(file.batching, &backends)?;
             let max_queue_ms = file.max_queue_ms;
+            fallbacks.push(file.fallbacks.clone());
             models.push(Model {
                 token: Token::of_model(&name),
                 name,
@@ -90,10 +96,31 @@ impl Reader<'_> {
                 batching,
                 price: file.price,
                 max_queue_ms,
+                context_tokens: file.context_tokens,
+                fallbacks: file.fallbacks.iter().map(|name| name.value.clone()).collect(),
                 backends,
             });
         }
+        self.fallbacks(&models, &fallbacks)?;
         Ok(models)
+    }
+
+    /// Each is another model of the same kind.
+    fn fallbacks(&self, models: &[Model], named: &[Vec<Spanned<String>>]) -> Result<(), ConfigError> {
+        for (model, fallbacks) in models.iter().zip(named) {
+            for (at, name) in fallbacks.iter().enumerate() {
+                let Some(other) = models.iter().find(|other| other.name == name.value) else {
+                    return Err(self.at(name, format!("models[].fallbacks: there is no model `{}`", name.value)));
+                };
+                if other.kind != model.kind || other.name == model.name {
+                    return Err(self.at(name, "models[].fallbacks: name other models of the same kind"));
+                }
+                if at == FALLBACKS_MAX || fallbacks[..at].iter().any(|before| before.value == name.value) {
+                    return Err(self.at(name, format!("models[].fallbacks: up to {FALLBACKS_MAX} models, each once")));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn backends(
