@@ -1,6 +1,7 @@
 //! The contract of the broker port on a real nats-server, and what only NATS can get wrong.
 
 mod process;
+mod readers;
 mod refusals;
 mod restart;
 mod tls;

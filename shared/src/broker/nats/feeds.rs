@@ -11,6 +11,7 @@ use super::streams::{Incarnation, Streams};
 use crate::broker::{BrokerError, Entry, Feed, Follower, Journal, Since, Topic, kept};
 use crate::clock::{self, Time};
 use crate::entropy;
+use crate::task;
 use async_nats::datetime::from_nanos;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, IntoConsumerConfig, pull};
@@ -22,6 +23,7 @@ use futures::StreamExt;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
@@ -35,7 +37,7 @@ const WORD_LOST: Duration = Duration::from_secs(1);
 /// wants to see what there is.
 const KNOWN_WAIT: Duration = Duration::from_secs(2);
 
-/// A consumer whose reader has gone is deleted by the server.
+/// A consumer whose reader has gone without a word is deleted by the server.
 const INACTIVE_MAX: Duration = Duration::from_secs(60);
 
 pub(super) async fn append(
@@ -83,8 +85,11 @@ pub(super) struct NatsFollower {
 }
 
 struct Bound {
+    client: async_nats::Client,
     there: Incarnation,
     name: String,
+    /// The subject that deletes the consumer.
+    farewell: String,
     inbox: Subject,
     subscription: Subscriber,
     /// Entries the server may still send unasked, and when it will have said that there are no more.
@@ -163,7 +168,8 @@ impl NatsFollower {
         let client = self.streams.link.client();
         let inbox: Subject = client.new_inbox().into();
         let subscription = client.subscribe(inbox.clone()).await.map_err(|error| Fault::Unknown(error.to_string()))?;
-        Ok(Bound { there, name, inbox, subscription, open: 0, until: Time::ZERO, more })
+        let farewell = format!("$JS.API.CONSUMER.DELETE.{stream}.{name}");
+        Ok(Bound { client: client.clone(), there, name, farewell, inbox, subscription, open: 0, until: Time::ZERO, more })
     }
 
     fn filter(&self) -> String {
@@ -237,6 +243,18 @@ impl NatsFollower {
             if let Some(entry) = entry(prefix, Message { message, context }) {
                 return Word::Entry(entry);
             }
+        }
+    }
+}
+
+impl Drop for Bound {
+    /// The server would keep the consumer for [`INACTIVE_MAX`], and it has a limit of them.
+    fn drop(&mut self) {
+        let (client, farewell) = (self.client.clone(), std::mem::take(&mut self.farewell));
+        if Handle::try_current().is_ok() {
+            task::spawn("a reader's end", async move {
+                let _ = client.publish(farewell, Bytes::new()).await; // If it is not heard, the server finds out by itself.
+            });
         }
     }
 }

@@ -16,6 +16,10 @@ pub(super) enum StreamId {
     Blobs(Store),
 }
 
+/// Readers of one stream at once, where the server's own default (1,000 since 2.15) would be few: each caller that is attached to
+/// a job is one.
+const CONSUMERS_MAX: i32 = 65_536;
+
 const LANES: usize = Lane::ALL.len();
 const BUCKETS: usize = Bucket::ALL.len();
 const JOURNALS: usize = Journal::ALL.len();
@@ -97,6 +101,7 @@ impl StreamId {
         Config {
             name: self.name().into(),
             subjects: vec![self.subjects()],
+            max_consumers: CONSUMERS_MAX,
             discard: if self.drops_oldest() { DiscardPolicy::Old } else { DiscardPolicy::New },
             num_replicas: replicas,
             // A direct read may be answered by a replica that is behind: what was written must be read.
