@@ -142,6 +142,10 @@ impl Client {
         Opened::read(self.send(Method::POST, path, &[], body.into()).await?).await
     }
 
+    pub async fn delete(&self, path: &str) -> Result<Answer, ClientError> {
+        Answer::read(self.send(Method::DELETE, path, &[], Bytes::new()).await?).await
+    }
+
     /// Reads a stream that is there already.
     pub async fn open(&self, path: &str) -> Result<Opened, ClientError> {
         Opened::read(self.send(Method::GET, path, &[], Bytes::new()).await?).await

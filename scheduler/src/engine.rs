@@ -41,6 +41,7 @@ pub use fleet::{HEARTBEAT_GONE, HEARTBEAT_STALE};
 pub use forecast::Wait;
 pub use frames::FrameKey;
 pub use item::Item;
+pub use places::PATIENCE;
 
 use budget::Budget;
 use fleet::Fleet;
@@ -84,6 +85,8 @@ pub struct EngineConfig {
     pub padded: bool,
     /// How long one array call should take at most.
     pub objective: Duration,
+    /// For how long a caller on the line waits for a backend to be tried again.
+    pub patience: Duration,
     /// Nothing is dispatched before: a new owner first hears what the workers already run.
     pub dispatch_from: Time,
 }

@@ -11,7 +11,7 @@ pub use reading::{HELD_EVERY, Reading};
 
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;
-use crate::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, Wait};
+use crate::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, PATIENCE, Wait};
 use crate::fallback::Forwarder;
 use crate::mailbox::{Mail, Mailbox, Undelivered, mailbox};
 use crate::metrics::{Metrics, ModelMetrics};
@@ -190,6 +190,7 @@ impl Owner {
             max_tokens: model.batching.max_tokens,
             padded: model.batching.padded,
             objective: Duration::from_millis(model.batching.objective_ms.into()),
+            patience: if model.fallbacks.is_empty() { PATIENCE } else { Duration::ZERO },
             dispatch_from: now + SETTLE,
         };
         Self {

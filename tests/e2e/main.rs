@@ -14,6 +14,7 @@ mod drain;
 mod embed;
 mod embed_many;
 mod fairness;
+mod fallbacks;
 mod faults;
 mod harness;
 mod identity;

@@ -10,7 +10,7 @@ use crate::schedulers::NEVER;
 use crate::tasks::Process;
 use crate::world::{World, tenant};
 use bytes::{Bytes, BytesMut};
-use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, HEARTBEAT_STALE};
+use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, HEARTBEAT_STALE, PATIENCE};
 use scheduler::reservations::{Account, Reservations};
 use scheduler::simulated::{Reading, SETTLE, item};
 use shared::broker::{AckToken, Delivery};
@@ -61,6 +61,7 @@ impl Owner {
             max_tokens: 20_000,
             padded: plan.padded,
             objective: Duration::from_millis(100),
+            patience: PATIENCE,
             dispatch_from: now + SETTLE,
         };
         Self {

@@ -186,6 +186,7 @@ impl World {
             concurrency: if is_draining { 0 } else { backend.concurrency * boast },
             tokens: 1 << 30,
             shared: backend.shared,
+            rest_ms: 0,
         };
         let backends = self.plan.backends.iter().map(offer).collect();
         let mut running = worker.table.running(&self.model);

@@ -14,6 +14,7 @@ mod local;
 #[doc(hidden)]
 pub mod measured;
 mod openai;
+mod rate_limit;
 mod request;
 mod response;
 mod response_event;
@@ -160,6 +161,14 @@ impl Backend {
             Target::Local { .. } => return Err(BuildError::NoLocalModels(config.name.clone())),
         };
         Ok(Self { peer, timeout: config.timeout })
+    }
+
+    /// For how long it will take no call, as far as it has said.
+    pub fn rests(&self) -> Duration {
+        match &self.peer {
+            Peer::OpenAi(openai) => openai.rests(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Embeds all inputs in one call, within the backend's timeout.

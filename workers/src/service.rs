@@ -13,7 +13,7 @@ use crate::usage::Recorder;
 use bytes::Bytes;
 use intake::{Intake, Served};
 use shared::broker::{Address, Attached, Broker, BrokerError};
-use shared::clock;
+use shared::clock::{self, millis};
 use shared::config::{Config, Model};
 use shared::domain::{NodeId, Token};
 use shared::hear::messages;
@@ -176,7 +176,7 @@ fn announce(shop: &Shop) {
         let is_draining = table.is_draining();
         let models = shop.served.iter().map(|(token, served)| ModelCredit {
             model: token.clone(),
-            backends: served.backends.iter().map(|(credit, _)| offer(credit, is_draining)).collect(),
+            backends: served.backends.iter().map(|(credit, backend)| offer(credit, millis(backend.rests()), is_draining)).collect(),
             running: table.running(token),
         });
         (models.collect(), table.executions())
@@ -185,9 +185,9 @@ fn announce(shop: &Shop) {
     shop.outbox.post(Address::Heartbeats, &Heartbeat::Worker { id: shop.id.clone(), models }, Bytes::new());
 }
 
-fn offer(credit: &BackendCredit, is_draining: bool) -> BackendCredit {
+fn offer(credit: &BackendCredit, rest_ms: u32, is_draining: bool) -> BackendCredit {
     let concurrency = if is_draining { 0 } else { credit.concurrency };
-    BackendCredit { concurrency, ..credit.clone() }
+    BackendCredit { concurrency, rest_ms, ..credit.clone() }
 }
 
 async fn announce_held(shop: Arc<Shop>) {
@@ -211,6 +211,7 @@ impl Served {
                 concurrency: config.concurrency,
                 tokens: config.tokens_max,
                 shared: !config.per_worker,
+                rest_ms: 0,
             };
             backends.push((credit, Backend::new(config, clients)?));
         }

@@ -162,3 +162,16 @@ async fn dropping_a_call_or_a_stream_closes_its_connection() {
     drop(stream);
     assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "closed");
 }
+
+#[tokio::test]
+async fn a_rate_limit_that_is_used_up_is_rested_for() {
+    let (listener, backend) = peer().await;
+    let used_up = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {JSON}\r\nx-ratelimit-limit-requests: 10\r\nx-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1m40s\r\ncontent-length: {}\r\n\r\n{EMBEDDED}",
+        EMBEDDED.len()
+    );
+    assert_eq!(backend.rests(), Duration::ZERO);
+    let (_peer, vectors) = tokio::join!(serve_once(&listener, &used_up), embed(&backend));
+    assert_eq!(vectors.unwrap(), [[1.0]]);
+    assert!((Duration::from_secs(8)..=Duration::from_millis(10_001)).contains(&backend.rests()), "{:?}", backend.rests());
+}

@@ -160,7 +160,8 @@ impl Stand {
     }
 
     pub(crate) async fn reply(&self, id: RequestId, exec: ExecId, part: u32, last: bool, body: impl Into<Bytes>) {
-        let head = Box::new(ReplyHead { backend: "sandbox-0".into(), model: None, batch_size: 3, queue_ms: 7, backend_ms: 5, standing: None });
+        let head =
+            Box::new(ReplyHead { backend: "sandbox-0".into(), model: None, batch_size: 3, queue_ms: 7, backend_ms: 5, standing: None });
         let head = (part == 0).then_some(head);
         self.post(ToIngress::Reply(Reply { id, exec: Some(exec), part, last, head, failure: None, usage: None }), body).await;
     }

@@ -64,6 +64,8 @@ pub(super) struct Batch {
     pub(super) members: Vec<Member>,
     /// Tokens that the backend computes.
     size: u64,
+    /// Tokens that it wrote.
+    written: u64,
     has_answers: bool,
     has_failures: bool,
     /// What went wrong at the backend, if it was not one request's again that has spoilt a call elsewhere.
@@ -72,12 +74,13 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) const fn new(slot: Slot, members: Vec<Member>, size: u64, sent: Time) -> Self {
-        Self { slot, sent, accepted: None, members, size, has_answers: false, has_failures: false, fault: None }
+        Self { slot, sent, accepted: None, members, size, written: 0, has_answers: false, has_failures: false, fault: None }
     }
 
     pub(super) fn note(&mut self, member: &Member, end: End) {
         let is_known = |fault: &Fault| fault.may_be_the_requests() && member.retry.as_ref().is_some_and(|retry| retry.has_spoilt());
         self.fault = end.fault.filter(|fault| !is_known(fault)).or(self.fault);
+        self.written += u64::from(end.written);
         self.has_answers |= end.end == ItemEnd::Answered;
         self.has_failures |= end.end == ItemEnd::Failed && end.fault.is_none_or(may_be_the_size);
     }
@@ -89,7 +92,8 @@ impl Batch {
             _ => CallResult::Unclear,
         };
         let (verdict, load) = (self.verdict(), self.load(result));
-        Ended { backend: self.slot.backend.clone(), size: self.size, took: now.since(self.sent), result, verdict, load }
+        let work = if self.written > 0 { self.size / READ_AS_FAST + self.written } else { self.size };
+        Ended { backend: self.slot.backend.clone(), size: self.size, work, took: now.since(self.sent), result, verdict, load }
     }
 
     /// What it says of the backend. A rejection is an answer; one that is busy is not ill.
@@ -115,6 +119,9 @@ impl Batch {
     }
 }
 
+/// A token is read so many times as fast as one is written, about.
+const READ_AS_FAST: u64 = 16;
+
 /// Whether a smaller call may have had an answer.
 const fn may_be_the_size(fault: Fault) -> bool {
     !matches!(fault, Fault::Connect | Fault::RateLimited | Fault::Denied)
@@ -126,18 +133,20 @@ pub(super) struct End {
     pub(super) id: RequestId,
     pub(super) end: ItemEnd,
     pub(super) fault: Option<Fault>,
+    /// Tokens of its answer.
+    pub(super) written: u32,
 }
 
 impl End {
     /// Nobody said how.
     pub(super) const fn untold(id: RequestId) -> Self {
-        Self { id, end: ItemEnd::Cancelled, fault: None }
+        Self { id, end: ItemEnd::Cancelled, fault: None, written: 0 }
     }
 }
 
 impl From<&ItemDone> for End {
     fn from(done: &ItemDone) -> Self {
-        Self { id: done.id, end: done.end, fault: done.fault }
+        Self { id: done.id, end: done.end, fault: done.fault, written: done.usage.output }
     }
 }
 
@@ -147,6 +156,8 @@ pub(super) struct Ended {
     pub(super) backend: Box<str>,
     /// Tokens that the backend computed.
     pub(super) size: u64,
+    /// What took the time: the same, unless it wrote.
+    pub(super) work: u64,
     pub(super) took: Duration,
     pub(super) result: CallResult,
     /// What it says of the backend, if anything.

@@ -2,7 +2,7 @@
 //!
 //! Two things tell. A server that refuses or stays silent (429, 503, a timeout) is over its limit: that falls to 0.7 of what was
 //! out, once in a window however many calls say so. And a server whose calls take much longer than they did lately, for their
-//! size, keeps them waiting (the gradient of Netflix's concurrency-limits): the limit falls by as much. Otherwise it rises while it
+//! work, keeps them waiting (the gradient of Netflix's concurrency-limits): the limit falls by as much. Otherwise it rises while it
 //! binds: twice as fast again while far below where it last was too high, carefully when near.
 
 use super::line::Line;
@@ -16,8 +16,9 @@ const CALLS_MIN: f64 = 8.0;
 /// What is left of the limit when it was too high.
 const CUT: f64 = 0.7;
 
-/// Calls that take so many times as long as they did lately wait for each other. Below it, it is the weather.
+/// Calls that take so many times as long as they did lately, and these seconds more, wait for each other. Below it, it is the weather.
 const TOLERANCE: f64 = 2.0;
+const WEATHER: f64 = 0.05;
 
 /// What one window's gradient may take at most, and how much of that is done.
 const GRADIENT_MIN: f64 = 0.5;
@@ -45,7 +46,7 @@ pub(super) struct Concurrency {
     limit: Option<f64>,
     /// Where it was last too high, if it was.
     knee: Option<f64>,
-    /// The time of calls against their size, a window at a time.
+    /// The time of calls against their work, a window at a time.
     usual: Line,
     windows: u32,
     window: Window,
@@ -56,7 +57,7 @@ pub(super) struct Concurrency {
 struct Window {
     since: Time,
     calls: f64,
-    size: f64,
+    work: f64,
     /// Seconds.
     took: f64,
     /// Calls that were out at once.
@@ -80,13 +81,13 @@ impl Concurrency {
         (self.limit, self.knee, self.window) = (Some(1.0), Some(f64::from(configured)), Window { since: now, ..Window::default() });
     }
 
-    /// A call has ended, of such a size; `configured` calls are allowed.
-    pub(super) fn ended(&mut self, now: Time, configured: u32, load: Load, size: u64, took: Duration) {
+    /// A call has ended that did so much work, in tokens; `configured` calls are allowed.
+    pub(super) fn ended(&mut self, now: Time, configured: u32, load: Load, work: u64, took: Duration) {
         match load {
             Load::TooMuch => self.cut(now, f64::from(configured)),
             Load::Borne => {
                 self.window.calls += 1.0;
-                self.window.size += size.max(1) as f64;
+                self.window.work += work.max(1) as f64;
                 self.window.took += took.as_secs_f64().max(1e-6);
             }
             Load::Unknown => {}
@@ -113,7 +114,7 @@ impl Concurrency {
             return;
         }
         let limit = self.limit.unwrap_or(configured);
-        let gradient = self.gradient(seen.size / seen.calls, seen.took / seen.calls);
+        let gradient = self.gradient(seen.work / seen.calls, seen.took / seen.calls);
         let binds = f64::from(seen.peak) >= limit * BINDS;
         let next = match () {
             () if gradient < 1.0 => limit * (1.0 - SMOOTHING * (1.0 - gradient)),
@@ -124,11 +125,11 @@ impl Concurrency {
     }
 
     /// How much of the limit the calls of a window leave: all, unless they took much longer than usual.
-    fn gradient(&mut self, size: f64, took: f64) -> f64 {
-        let usual = self.usual.at(size);
-        self.usual.add(size, took);
+    fn gradient(&mut self, work: f64, took: f64) -> f64 {
+        let usual = self.usual.at(work);
+        self.usual.add(work, took);
         self.windows = self.windows.saturating_add(1);
-        if self.windows <= KNOWN { 1.0 } else { (TOLERANCE * usual / took).clamp(GRADIENT_MIN, 1.0) }
+        if self.windows <= KNOWN { 1.0 } else { ((TOLERANCE * usual + WEATHER) / took).clamp(GRADIENT_MIN, 1.0) }
     }
 
     fn above(&self, limit: f64) -> f64 {
@@ -199,7 +200,9 @@ mod tests {
     #[test]
     fn it_never_falls_below_one_and_comes_back_within_seconds() {
         let mut rig = Rig::new();
-        (0..60).for_each(|_| drop(rig.second(100, Load::TooMuch)));
+        for _ in 0..60 {
+            rig.second(100, Load::TooMuch);
+        }
         assert_eq!(rig.now(), 1);
         let seconds = (1..300).find(|_| rig.second(100, Load::Borne) == CONFIGURED);
         assert!(seconds.is_some_and(|seconds| seconds < 70), "{seconds:?}");
@@ -217,7 +220,9 @@ mod tests {
     #[test]
     fn it_falls_when_calls_take_much_longer_than_they_did() {
         let mut rig = Rig::new();
-        (0..20).for_each(|_| drop(rig.second(100, Load::Borne)));
+        for _ in 0..20 {
+            rig.second(100, Load::Borne);
+        }
         let after: Vec<u32> = (0..5).map(|_| rig.second(1_000, Load::Borne)).collect();
         assert!(after.last().is_some_and(|last| *last < 40), "{after:?}");
     }

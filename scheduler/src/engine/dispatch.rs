@@ -52,7 +52,7 @@ impl Engine {
 
     /// Nobody on the line waits where every backend is shut for long. Whoever waits is looked at again when one opens.
     fn gives_up(&mut self, now: Time, lane: Lane, id: RequestId, actions: &mut Vec<Action>) -> bool {
-        let hopeless = self.fleet.hopeless_for(now).filter(|_| lane == Lane::Interactive);
+        let hopeless = self.fleet.hopeless_for(now, self.config.patience).filter(|_| lane == Lane::Interactive);
         match hopeless {
             Some(wait) => self.fail(id, Cause::Down(wait), actions),
             None => self.opening_at = self.fleet.next_opening(now),

@@ -218,7 +218,7 @@ impl Fleet {
     /// A worker speaks: its credit is fresh, and what it no longer runs has ended. Returns what ended unreported.
     pub(super) fn heartbeat(&mut self, now: Time, id: &NodeId, backends: Vec<BackendCredit>, running: &[Running]) -> Vec<Member> {
         let (tokens, served) = self.workers.get(id).map_or((0, Time::ZERO), |w| (w.tokens, w.served));
-        backends.iter().for_each(|credit| self.places.announced(id, credit));
+        backends.iter().for_each(|credit| self.places.announced(now, id, credit));
         self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens, served });
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));

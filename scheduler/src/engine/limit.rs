@@ -226,7 +226,7 @@ mod tests {
 
     fn end(limits: &mut Limits, size: u64, took_ms: f64, result: CallResult) {
         let (took, load) = (Duration::from_secs_f64(took_ms / 1_000.0), Load::Unknown);
-        limits.learn(&Ended { backend: BACKEND.into(), size, took, result, verdict: None, load });
+        limits.learn(&Ended { backend: BACKEND.into(), size, work: size, took, result, verdict: None, load });
     }
 
     /// Full calls at a backend that takes so many milliseconds for a size.

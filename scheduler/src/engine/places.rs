@@ -12,8 +12,8 @@ use shared::wire::BackendCredit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A caller on the line does not wait for a backend that is not even tried for so long.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A caller on the line does not wait for a backend that is not even tried for so long, where nobody else can serve them.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
@@ -75,10 +75,10 @@ impl Place {
     }
 
     /// For how long nobody will be answered there, if that is longer than a caller waits.
-    pub(super) fn is_hopeless_for(&self, now: Time) -> Option<Duration> {
+    pub(super) fn is_hopeless_for(&self, now: Time, patience: Duration) -> Option<Duration> {
         match self.breaker.state() {
-            State::Trial(_, since) => (now.since(since) >= PATIENCE).then_some(PATIENCE),
-            State::Closed | State::Open(_) => self.opens_at(now).map(|at| at.since(now)).filter(|wait| *wait > PATIENCE),
+            State::Trial(_, since) => (now.since(since) >= patience).then_some(PATIENCE),
+            State::Closed | State::Open(_) => self.opens_at(now).map(|at| at.since(now)).filter(|wait| *wait > patience),
         }
     }
 }
@@ -90,13 +90,19 @@ impl Places {
         Some(place)
     }
 
-    /// A worker has said that it calls there.
-    pub(super) fn announced(&mut self, worker: &NodeId, credit: &BackendCredit) {
-        if self.get(worker, credit).is_none() {
-            let key = SlotKey::of(worker, credit);
-            let place = Place { configured: credit.concurrency, ..Place::default() };
-            self.places.entry(key.backend).or_default().push((key.worker, place));
+    /// A worker has said that it calls there; one that drains says that it makes no calls.
+    pub(super) fn announced(&mut self, now: Time, worker: &NodeId, credit: &BackendCredit) {
+        let key = SlotKey::of(worker, credit);
+        let of_backend = self.places.entry(key.backend).or_default();
+        let at = of_backend.iter().position(|(of, _)| *of == key.worker).unwrap_or_else(|| {
+            of_backend.push((key.worker, Place::default()));
+            of_backend.len() - 1
+        });
+        let place = &mut of_backend[at].1;
+        if credit.concurrency > 0 {
+            place.configured = credit.concurrency;
         }
+        place.held_until = place.held_until.max(now + Duration::from_millis(credit.rest_ms.into()));
     }
 
     pub(super) fn get_mut(&mut self, key: &SlotKey) -> Option<&mut Place> {
@@ -123,7 +129,7 @@ impl Places {
     /// A call has ended.
     pub(super) fn ended(&mut self, now: Time, key: &SlotKey, batch: BatchId, call: &Ended) {
         let Some(place) = self.get_mut(key) else { return };
-        place.concurrency.ended(now, place.configured, call.load, call.size, call.took);
+        place.concurrency.ended(now, place.configured, call.load, call.work, call.took);
         let Some(verdict) = call.verdict else { return };
         let was_closed = place.state() == State::Closed;
         let trips = place.breaker.ended(now, batch, verdict);
@@ -181,7 +187,7 @@ mod tests {
     const NOW: Time = Time::from_millis(20_000);
 
     fn credit(name: &str) -> BackendCredit {
-        BackendCredit { name: name.into(), concurrency: 1, tokens: 10, shared: true }
+        BackendCredit { name: name.into(), concurrency: 1, tokens: 10, shared: true, rest_ms: 0 }
     }
 
     fn worker() -> NodeId {
@@ -190,13 +196,13 @@ mod tests {
 
     fn places(names: &[&str]) -> Places {
         let mut places = Places::default();
-        names.iter().for_each(|name| places.announced(&worker(), &credit(name)));
+        names.iter().for_each(|name| places.announced(NOW, &worker(), &credit(name)));
         places
     }
 
     fn ended(verdict: Verdict) -> Ended {
         let (size, took, result) = (1, Duration::from_millis(1), CallResult::Unclear);
-        Ended { backend: "".into(), size, took, result, verdict: Some(verdict), load: Load::Unknown }
+        Ended { backend: "".into(), size, work: size, took, result, verdict: Some(verdict), load: Load::Unknown }
     }
 
     fn fail(places: &mut Places, name: &str) {
@@ -243,9 +249,10 @@ mod tests {
         let place = places.get(&worker(), &credit("a")).unwrap();
         assert!(!place.has_room(NOW, &credit("a"), 1));
         assert_eq!(place.opens_at(NOW), Some(NOW + Duration::from_secs(3)));
-        assert_eq!(place.is_hopeless_for(NOW), Some(Duration::from_secs(3)));
+        assert_eq!(place.is_hopeless_for(NOW, PATIENCE), Some(Duration::from_secs(3)));
         let later = NOW + Duration::from_secs(1);
-        assert_eq!(place.is_hopeless_for(later), None, "two seconds are waited for");
+        assert_eq!(place.is_hopeless_for(later, PATIENCE), None, "two seconds are waited for");
+        assert_eq!(place.is_hopeless_for(later, Duration::ZERO), Some(Duration::from_secs(2)), "unless somebody else can serve");
         assert!(place.has_room(later + Duration::from_secs(2), &credit("a"), 1));
     }
 }

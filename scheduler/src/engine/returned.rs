@@ -50,7 +50,7 @@ impl Engine {
         let mut failed = Failed { backend, fault, failure, is_alone, is_trial, is_paid: None };
         for item in items {
             let id = item.id;
-            let end = End { id, end: ItemEnd::Failed, fault: Some(fault) };
+            let end = End { id, end: ItemEnd::Failed, fault: Some(fault), written: 0 };
             let member = self.fleet.finish(&worker, batch, end, now).map(|(member, ended)| {
                 ended.into_iter().for_each(|call| self.learn(now, &call));
                 self.queue.refund(member.lane, &member.tenant, member.cost);
@@ -107,7 +107,7 @@ impl Engine {
 
     fn next_call(&mut self, now: Time, (id, lane, deadline): (RequestId, Lane, Time), retry: &mut Retry, failed: &mut Failed) -> Next {
         let pause = if self.fleet.has_other(now, retry.tried()) { Duration::ZERO } else { retry.pause(id) };
-        let is_hopeless = lane == Lane::Interactive && self.fleet.hopeless_for(now).is_some();
+        let is_hopeless = lane == Lane::Interactive && self.fleet.hopeless_for(now, self.config.patience).is_some();
         if is_hopeless || retry.is_over(lane) || now + pause >= deadline {
             return Next::End;
         }

@@ -63,7 +63,7 @@ impl Fleet {
     pub(super) fn free_slot(&self, now: Time, tokens: u32, tried: &[Box<str>]) -> Option<Slot> {
         let free = self.candidates(now).filter(|(_, credit, place)| place.has_room(now, credit, tokens));
         let best = free.min_by_key(|(worker, credit, place)| {
-            let used = u64::from(place.calls) * 1_000 / u64::from(credit.concurrency.max(1));
+            let used = u64::from(place.calls) * 1_000 / u64::from(place.capacity(now, credit).max(1));
             let worker = &self.workers[*worker];
             (tried.contains(&credit.name), place.is_failing(now), used, worker.tokens, worker.served)
         });
@@ -76,9 +76,9 @@ impl Fleet {
     }
 
     /// For how long no backend will answer, if that is longer than anybody on the line waits.
-    pub(super) fn hopeless_for(&self, now: Time) -> Option<Duration> {
+    pub(super) fn hopeless_for(&self, now: Time, patience: Duration) -> Option<Duration> {
         let offers = self.candidates(now).filter(|(_, credit, _)| credit.concurrency > 0);
-        let mut waits = offers.map(|(.., place)| place.is_hopeless_for(now));
+        let mut waits = offers.map(|(.., place)| place.is_hopeless_for(now, patience));
         let first = waits.next()??;
         waits.try_fold(first, |least, wait| Some(least.min(wait?)))
     }

@@ -53,7 +53,7 @@ fn deferred(n: u64) -> Item {
 }
 
 fn credit(concurrency: u32, tokens: u32) -> BackendCredit {
-    BackendCredit { name: "backend".into(), concurrency, tokens, shared: false }
+    BackendCredit { name: "backend".into(), concurrency, tokens, shared: false, rest_ms: 0 }
 }
 
 fn beat(worker: &str, concurrency: u32, running: &[u64]) -> Event {
@@ -81,7 +81,7 @@ fn accepted(worker: &str, batch: BatchId) -> Event {
 impl Rig {
     fn without_workers(kind: ModelKind) -> Self {
         let (objective, dispatch_from) = (200 * MS, Time::ZERO);
-        let config = EngineConfig { kind, max_items: 4, max_tokens: 100, padded: false, objective, dispatch_from };
+        let config = EngineConfig { kind, max_items: 4, max_tokens: 100, padded: false, objective, patience: PATIENCE, dispatch_from };
         let mut rig = Self { engine: Engine::new(config), now: Time::from_millis(10_000), frames: 0 };
         rig.step([Event::IngressSeen(node("ingress"))]);
         rig

@@ -8,7 +8,7 @@ use crate::plan::{Plan, Quota, Request};
 use crate::schedulers::NEVER;
 use crate::workers::Dispatch;
 use crate::world::{Happening, Outcome, World};
-use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, Item};
+use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, Item, PATIENCE};
 use shared::broker::ACK_WAIT_INTERACTIVE;
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
@@ -155,7 +155,7 @@ impl World {
 impl Owner {
     pub(crate) fn new(plan: &Plan, now: Time, revision: u64, position: (u64, u64)) -> Self {
         let Plan { kind, max_items, max_tokens, padded, objective, .. } = *plan;
-        let config = EngineConfig { kind, max_items, max_tokens, padded, objective, dispatch_from: now + SETTLE };
+        let config = EngineConfig { kind, max_items, max_tokens, padded, objective, patience: PATIENCE, dispatch_from: now + SETTLE };
         Self {
             audit: Audit::new(plan, config.dispatch_from),
             engine: Engine::new(config),

@@ -418,6 +418,7 @@ impl World {
             concurrency: if worker.draining { 0 } else { backend.concurrency },
             tokens: backend.tokens,
             shared: backend.shared,
+            rest_ms: 0,
         };
         let backends = self.plan.backends.iter().map(offer).collect();
         let running = worker.running.iter().map(|(id, e)| Running { id: *id, exec: e.exec, lane: e.request.lane }).collect();

@@ -1,6 +1,7 @@
 //! core: the messages between the roles. Which of them may be lost, and what then, is in `docs/ARCHITECTURE.md`.
 
 use super::Fault;
+use super::envelope::is_zero;
 use crate::domain::{BatchId, ExecId, Lane, NodeId, RequestId, Token};
 use crate::error::Failure;
 use crate::quota::{Look, Refusal, Standing};
@@ -303,6 +304,9 @@ pub struct BackendCredit {
     /// Outstanding tokens (input + expected output) at once.
     pub tokens: u32,
     pub shared: bool,
+    /// For so long it will take no call: it has said that its rate limit is used up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rest_ms: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -397,7 +401,7 @@ mod tests {
         round_trips(&ToIngress::Looked(Looked { ask: 1, from: node.clone(), shared: false, look }));
         let passed = Passed { model: model.clone(), epoch: 1, sequence: 2 };
         round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
-        let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true };
+        let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true, rest_ms: 0 };
         let running = Running { id, exec, lane: Lane::Bulk };
         let models = vec![ModelCredit { model, backends: vec![credit], running: vec![running] }];
         round_trips(&Heartbeat::Worker { id: node.clone(), models });

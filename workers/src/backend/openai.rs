@@ -2,13 +2,16 @@
 
 use super::http::Client;
 use super::response::Response;
-use super::{BackendError, BuildError, classify};
+use super::{BackendError, BuildError, classify, rate_limit};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
+use shared::clock::{self, Time};
 use shared::config::Secret;
 use shared::domain::Operation;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tidemill/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -23,6 +26,8 @@ pub(crate) struct OpenAi {
     /// The model's name as a JSON string, quotes included.
     model: String,
     authorization: Option<HeaderValue>,
+    /// Until then its rate limit is used up, as far as it has said; in milliseconds of our clock.
+    rests_until: AtomicU64,
 }
 
 impl OpenAi {
@@ -36,11 +41,17 @@ impl OpenAi {
             embeddings: uri(Operation::Embeddings)?,
             model: serde_json::Value::from(model).to_string(),
             authorization: key.map(|key| bearer(name, key)).transpose()?,
+            rests_until: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn model(&self) -> &str {
         &self.model
+    }
+
+    /// For how long it will take no call.
+    pub(crate) fn rests(&self) -> Duration {
+        Time::from_millis(self.rests_until.load(Ordering::Relaxed)).since(clock::now())
     }
 
     pub(crate) async fn send(&self, op: Operation, body: Bytes, traceparent: Option<HeaderValue>) -> Result<Response, BackendError> {
@@ -56,7 +67,11 @@ impl OpenAi {
         if let Some(traceparent) = traceparent {
             headers.insert("traceparent", traceparent);
         }
-        self.client.send(request).await.map(Response::from).map_err(|error| classify::call(&error))
+        let response = self.client.send(request).await.map_err(|error| classify::call(&error))?;
+        if let Some(rest) = rate_limit::rest(response.headers()) {
+            self.rests_until.fetch_max((clock::now() + rest).as_micros().div_ceil(1_000), Ordering::Relaxed);
+        }
+        Ok(response.into())
     }
 
     fn uri(&self, op: Operation) -> &Uri {

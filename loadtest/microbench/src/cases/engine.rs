@@ -4,7 +4,7 @@
 //! Heartbeats, twice a second, are kept outside.
 
 use super::{Case, samples};
-use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item, PATIENCE};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemDone, ItemEnd, Usage};
@@ -63,6 +63,7 @@ impl Road {
             max_tokens: u32::MAX,
             padded: false,
             objective: Duration::from_millis(200),
+            patience: PATIENCE,
             dispatch_from: Time::ZERO,
         };
         let mut road = Self {
@@ -153,7 +154,7 @@ impl Road {
             return;
         }
         self.heard = self.now;
-        let credit = BackendCredit { name: "backend".into(), concurrency: self.calls, tokens: u32::MAX, shared: false };
+        let credit = BackendCredit { name: "backend".into(), concurrency: self.calls, tokens: u32::MAX, shared: false, rest_ms: 0 };
         let beat = Event::Heartbeat { worker: self.worker.clone(), backends: vec![credit], running: Vec::new() };
         self.step([beat, Event::IngressSeen(self.ingress.clone())]);
     }

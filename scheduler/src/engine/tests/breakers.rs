@@ -145,3 +145,13 @@ fn a_backend_that_is_given_too_much_is_given_less() {
     assert_eq!(rig.engine.limits().collect::<Vec<_>>(), [("a", 2)], "0.7 of four, once");
     assert_eq!(rig.deliver(vec![item(5)]), [], "two are out");
 }
+
+#[test]
+fn a_backend_whose_rate_limit_is_used_up_is_left_alone_as_long_as_its_worker_says() {
+    let mut rig = rig_with(ModelKind::Sequence, &["a"]);
+    let resting = BackendCredit { name: "a".into(), rest_ms: 700, ..credit(4, 1_000) };
+    rig.step([Event::Heartbeat { worker: node("worker"), backends: vec![resting], running: Vec::new() }]);
+    assert_eq!(places(&rig.deliver(vec![item(1)])), []);
+    assert_eq!(places(&rig.after(699 * MS, [beat_with(&["a"], &[])])), [], "its next word says nothing of it");
+    assert_eq!(places(&rig.after(MS, [])).len(), 1);
+}

@@ -3,7 +3,7 @@
 
 use super::cost::{Cost, Lengths, ms};
 use crate::rng::Rng;
-use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item, PATIENCE};
 use shared::clock::Time;
 use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemDone, ItemEnd, Usage};
@@ -105,7 +105,7 @@ fn node(name: &str) -> NodeId {
 pub(crate) fn run(setting: Setting) -> Seen {
     let Setting { max_items, max_tokens, padded, objective, .. } = setting;
     let (kind, objective) = (ModelKind::Array, ms(objective));
-    let config = EngineConfig { kind, max_items, max_tokens, padded, objective, dispatch_from: Time::ZERO };
+    let config = EngineConfig { kind, max_items, max_tokens, padded, objective, patience: PATIENCE, dispatch_from: Time::ZERO };
     let mut bench = Bench {
         setting,
         rng: Rng::new(1),
@@ -239,7 +239,7 @@ impl Bench {
 
     fn beat(&mut self) -> Vec<Event> {
         self.post(HEARTBEAT, Happening::Beat);
-        let backends = vec![BackendCredit { name: "only".into(), concurrency: 1, tokens: 1 << 30, shared: true }];
+        let backends = vec![BackendCredit { name: "only".into(), concurrency: 1, tokens: 1 << 30, shared: true, rest_ms: 0 }];
         let listed = self.running.values().flat_map(|running| &running.ids);
         let exec = shared::domain::ExecId(Uuid::nil());
         let running = listed.map(|id| shared::wire::Running { id: *id, exec, lane: Lane::Interactive }).collect();

@@ -1,7 +1,7 @@
 //! core: what a step of the engine costs by the clock, with a full window of waiting requests.
 
 use super::cost::Lengths;
-use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item};
+use scheduler::engine::{Action, Engine, EngineConfig, Event, FrameKey, Item, PATIENCE};
 use shared::clock::{self, Time};
 use shared::domain::{BatchId, ExecId, Lane, ModelKind, NodeId, RequestId};
 use shared::wire::{BackendCredit, ItemDone, ItemEnd, Running, Usage};
@@ -41,7 +41,7 @@ pub(super) fn measure(padded: bool, tenants: usize) -> (f64, f64) {
 }
 
 fn heartbeat(ids: &[RequestId]) -> Event {
-    let backends = vec![BackendCredit { name: "only".into(), concurrency: 1, tokens: 1 << 30, shared: true }];
+    let backends = vec![BackendCredit { name: "only".into(), concurrency: 1, tokens: 1 << 30, shared: true, rest_ms: 0 }];
     let running = ids.iter().map(|id| Running { id: *id, exec: ExecId(Uuid::nil()), lane: Lane::Interactive }).collect();
     Event::Heartbeat { worker: node("worker"), backends, running }
 }
@@ -49,7 +49,8 @@ fn heartbeat(ids: &[RequestId]) -> Event {
 impl Rig {
     fn full(padded: bool, tenants: usize) -> Self {
         let (kind, objective) = (ModelKind::Array, Duration::from_millis(200));
-        let config = EngineConfig { kind, max_items: 64, max_tokens: 16_384, padded, objective, dispatch_from: Time::ZERO };
+        let config =
+            EngineConfig { kind, max_items: 64, max_tokens: 16_384, padded, objective, patience: PATIENCE, dispatch_from: Time::ZERO };
         let mut rig = Self { engine: Engine::new(config), now: Time::from_millis(1_000), sent: None };
         let items: Vec<Item> = Lengths::Mixed.many(WINDOW).into_iter().zip(0..).map(|(tokens, n)| item(n, tokens, tenants)).collect();
         let frames = (0..).zip(items.chunks(64));
