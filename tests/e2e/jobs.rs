@@ -4,10 +4,10 @@ use crate::harness::{Mill, SOON, chat, prompt, until};
 use loadtest::client::Client;
 use serde_json::Value;
 
-const JOBS: usize = 6;
+const JOBS: usize = 10;
 
 async fn submit(client: &Client, n: usize) -> String {
-    let body = chat("narrow", &prompt(&format!("{n} [[delay:1000]]")));
+    let body = chat("narrow", &prompt(&format!("{n} [[delay:700]]")));
     let accepted = client.post_with("/v1/chat/completions", &[("prefer", "respond-async")], body).await.expect("an answer");
     assert_eq!(accepted.status, 202, "{accepted:?}");
     accepted.json()["id"].as_str().expect("a job").to_owned()
@@ -24,9 +24,9 @@ async fn waiting_jobs_know_their_place(mill: Mill) {
     for n in 0..JOBS {
         ids.push(submit(&client, n).await);
     }
-    let (second, last) = (&ids[1], &ids[JOBS - 1]);
+    let (middle, last) = (&ids[JOBS / 2], &ids[JOBS - 1]);
     until("the last stands behind the others", SOON, async || {
-        let ((before, ..), (position, ..)) = (standing(&client, second).await, standing(&client, last).await);
+        let ((before, ..), (position, ..)) = (standing(&client, middle).await, standing(&client, last).await);
         matches!((before, position), (Some(before), Some(position)) if before < position && position >= 3 && position <= JOBS as u64)
     })
     .await;
