@@ -112,8 +112,8 @@ pub(crate) enum Outcome {
 enum Promise {
     /// A caller is on the line.
     OnTheLine,
-    /// A job is being submitted.
-    Submitting,
+    /// A job is being submitted, at this ingress.
+    Submitting(usize),
     /// Its owner was told that it is taken.
     Taken,
     /// Nobody was told anything: there may be a job, and may be not.
@@ -165,7 +165,7 @@ impl Audit {
     }
 
     pub(crate) fn arrived(&mut self, spec: &Rc<Spec>) {
-        let promise = if spec.lane.is_deferred() { Promise::Submitting } else { Promise::OnTheLine };
+        let promise = if spec.lane.is_deferred() { Promise::Submitting(spec.ingress) } else { Promise::OnTheLine };
         self.records.insert(spec.id, Record { spec: Rc::clone(spec), promise, outcome: None, known: None });
         if spec.lane.is_deferred() && !spec.patient {
             self.due.push((spec.deadline + LATE_MAX, spec.id));
@@ -197,13 +197,13 @@ impl Audit {
 
     /// Its submitters hear nothing. Returns what was being submitted.
     pub(crate) fn submitter_died(&mut self, ingress: usize) -> Vec<RequestId> {
-        let unheard = |record: &&mut Record| record.promise == Promise::Submitting && record.spec.ingress == ingress;
+        let unheard = |record: &&mut Record| record.promise == Promise::Submitting(ingress);
         let unheard = self.records.values_mut().filter(unheard);
         unheard.map(|record| (record.promise = Promise::Unspoken, record.spec.id).1).collect()
     }
 
-    pub(crate) fn submitted_again(&mut self, id: RequestId) {
-        self.records.get_mut(&id).expect("only what arrived is submitted").promise = Promise::Submitting;
+    pub(crate) fn submitted_again(&mut self, id: RequestId, ingress: usize) {
+        self.records.get_mut(&id).expect("only what arrived is submitted").promise = Promise::Submitting(ingress);
     }
 
     /// Reads what the roles have written.
@@ -296,7 +296,7 @@ impl Record {
     fn is_settled(&self) -> bool {
         match self.promise {
             Promise::OnTheLine => self.outcome.is_some(),
-            Promise::Submitting => false,
+            Promise::Submitting(_) => false,
             Promise::Taken => self.known.as_ref().is_some_and(|job| job.state.is_terminal()),
             Promise::Unspoken => self.known.as_ref().is_none_or(|job| job.state.is_terminal()),
         }

@@ -88,8 +88,8 @@ impl World {
     pub(crate) fn ask_again(&mut self, unheard: Vec<RequestId>) {
         for id in unheard {
             if self.rng.happens(500) {
-                self.audit.submitted_again(id);
                 let (after, ingress) = (self.rng.millis(10, 2_000), self.ingresses.len() - 1);
+                self.audit.submitted_again(id, ingress);
                 self.post(after, Happening::Submit { ingress, id });
             }
         }
