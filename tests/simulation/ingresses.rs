@@ -90,7 +90,9 @@ impl World {
 
     pub(crate) fn stall_ingress(&mut self) {
         let victim = self.rng.index(self.ingresses.len());
-        self.ingresses[victim].stalled_until = self.now + self.rng.millis(100, 6_000);
+        let until = self.now + self.rng.millis(100, 6_000);
+        let stalled = &mut self.ingresses[victim].stalled_until;
+        *stalled = until.max(*stalled);
     }
 
     pub(crate) fn handle_ingress(&mut self, happening: Happening) {

@@ -91,7 +91,9 @@ impl World {
 
     pub(crate) fn stall_scheduler(&mut self) {
         let Some(victim) = self.owners().first().copied() else { return };
-        self.schedulers[victim].stalled_until = self.now + self.rng.millis(100, 6_000);
+        let until = self.now + self.rng.millis(100, 6_000);
+        let stalled = &mut self.schedulers[victim].stalled_until;
+        *stalled = until.max(*stalled);
     }
 
     /// The lease is gone, and its holder has not noticed.

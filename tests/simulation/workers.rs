@@ -58,7 +58,9 @@ impl World {
 
     pub(crate) fn stall_worker(&mut self) {
         let victim = self.rng.index(self.workers.len());
-        self.workers[victim].stalled_until = self.now + self.rng.millis(100, 8_000);
+        let until = self.now + self.rng.millis(100, 8_000);
+        let stalled = &mut self.workers[victim].stalled_until;
+        *stalled = until.max(*stalled);
     }
 
     /// The process ends with all it had; another one comes up in its place.
