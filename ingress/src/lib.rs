@@ -32,6 +32,7 @@ mod looks;
 #[doc(hidden)]
 pub mod measured;
 mod metrics;
+mod missing;
 mod models;
 mod native;
 mod patience;

@@ -17,7 +17,7 @@ use shared::domain::{NodeId, RequestId, Token};
 use shared::error::{Code, Failure};
 use shared::outbox::Outbox;
 use shared::quota::Refusal;
-use shared::wire::{Cancel, Envelope, Part, ToIngress};
+use shared::wire::{Cancel, Envelope, Part, Resend, ToIngress, ToWorker};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -224,6 +224,7 @@ impl Road {
             match action {
                 Action::Cancel(cancel) => self.cancel(&cancel),
                 Action::Publish(id, model) => self.publish_again(&model, id),
+                Action::Ask(worker, resend) => self.ask(worker, &resend),
             }
         }
     }
@@ -234,6 +235,11 @@ impl Road {
         if let Err(failure) = self.queue(model, id) {
             self.refused(&[id], &failure);
         }
+    }
+
+    fn ask(&self, worker: NodeId, resend: &Resend) {
+        self.metrics.asked_again.inc();
+        self.outbox.post(Address::Worker(worker), &ToWorker::Resend(*resend), Bytes::new());
     }
 
     fn cancel(&self, cancel: &Cancel) {

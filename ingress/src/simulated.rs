@@ -12,10 +12,10 @@ use crate::ticket::{Meter, Piece, Setback};
 use bytes::Bytes;
 use shared::broker::Stored;
 use shared::clock::Time;
-use shared::domain::{Operation, RequestId, Token};
+use shared::domain::{NodeId, Operation, RequestId, Token};
 use shared::error::Failure;
 use shared::quota::Refusal;
-use shared::wire::{Cancel, Envelope, ToIngress};
+use shared::wire::{Cancel, Envelope, Resend, ToIngress};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// The request of a batch's line.
@@ -35,6 +35,7 @@ pub struct Desk(Table);
 pub struct Orders {
     pub cancels: Vec<Cancel>,
     pub publish: Vec<RequestId>,
+    pub asks: Vec<(NodeId, Resend)>,
 }
 
 /// The right to one answer, as a handler has it.
@@ -107,10 +108,12 @@ impl Orders {
             match action {
                 Action::Cancel(cancel) => orders.cancels.push(cancel),
                 Action::Publish(id, _) => orders.publish.push(id),
+                Action::Ask(worker, resend) => orders.asks.push((worker, resend)),
             }
         }
         orders.cancels.sort_by(|one, other| one.ids.cmp(&other.ids));
         orders.publish.sort_unstable();
+        orders.asks.sort_by_key(|(_, resend)| resend.exec);
         orders
     }
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use foldhash::HashMap;
 use shared::broker::Stored;
 use shared::clock::{Time, millis};
-use shared::domain::{ExecId, RequestId, Token};
+use shared::domain::{ExecId, NodeId, RequestId, Token};
 use shared::error::{Code, Failure};
 use shared::quota::Refusal;
-use shared::wire::{Cancel, Envelope, Held, Part, Passed, Reply};
+use shared::wire::{Cancel, Envelope, Held, Part, Passed, Reply, Resend};
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
@@ -48,6 +48,8 @@ pub(crate) enum Action {
     Cancel(Cancel),
     /// Queue the request for its model's publisher, again.
     Publish(RequestId, Token),
+    /// Ask a worker for parts of a stream again.
+    Ask(NodeId, Resend),
 }
 
 #[derive(Debug, Default)]
@@ -120,21 +122,24 @@ impl Table {
             return self.stranger(id, None, last, now);
         };
         let entry = slot.get_mut();
-        match entry.pending.hear(reply.exec, reply.part) {
+        match entry.pending.hear(reply.exec, reply.part, now) {
             Heard::Pass => self.pass(reply, body, now),
             Heard::Nothing => None,
+            Heard::Ahead => entry.ask(now),
             Heard::Stranger(exec) => self.stranger(id, Some(exec), last, now),
             Heard::Gap => {
-                self.end(id, interrupted("A part of the answer was lost on the way"));
+                self.end(id, incomplete());
                 self.stranger(id, None, last, now)
             }
         }
     }
 
-    fn pass(&mut self, reply: Reply, body: Bytes, now: Time) -> Option<Action> {
+    fn pass(&mut self, mut reply: Reply, body: Bytes, now: Time) -> Option<Action> {
         let (id, last) = (reply.id, reply.last);
         let entry = self.entries.get_mut(&id)?;
-        entry.pending.named(now);
+        if let Some(worker) = reply.head.as_mut().and_then(|head| head.keeper.take()) {
+            entry.pending.kept_by(worker);
+        }
         if let Err(failure) = entry.deliver(reply, body) {
             self.end(id, failure);
             return self.stranger(id, None, last, now);
@@ -176,6 +181,8 @@ impl Table {
             match entry.pending.check(self.passed.get(&entry.model).copied(), now) {
                 Fate::Waiting => {}
                 Fate::Again => actions.push(Action::Publish(*id, entry.model.clone())),
+                Fate::Missing => actions.extend(entry.ask(now)),
+                Fate::Gap => ended.push((*id, incomplete())),
                 Fate::Cut => ended.push((*id, interrupted("The worker that wrote this answer is gone"))),
                 Fate::Lost => ended.push((*id, lost())),
             }
@@ -198,6 +205,10 @@ impl Entry {
     /// Estimated input and expected output.
     pub(crate) const fn tokens(&self) -> u32 {
         self.envelope.tokens_in.saturating_add(self.envelope.tokens_out)
+    }
+
+    fn ask(&mut self, now: Time) -> Option<Action> {
+        self.pending.ask(now).map(|(worker, resend)| Action::Ask(worker, resend))
     }
 
     /// `None` once the deadline has passed: its caller is about to hear so.
@@ -233,6 +244,10 @@ impl Entry {
 
 fn interrupted(what: &str) -> Failure {
     Failure::new(Code::StreamInterrupted, format!("{what}: what you have is incomplete, ask again"))
+}
+
+fn incomplete() -> Failure {
+    interrupted("A part of the answer was lost on the way")
 }
 
 fn lost() -> Failure {

@@ -11,7 +11,7 @@ pub use fault::Fault;
 pub use frame::{BadFrame, COALESCE_MAX, FRAME_BYTES_MAX, FrameWriter, Part, WIRE_VERSION, decode, encode_one};
 pub use messages::{
     AskLook, BackendCredit, Cancel, Dispatch, DispatchItem, Heartbeat, Held, ItemDone, ItemEnd, Looked, ModelCredit, Passed, RefuseReason,
-    Reply, ReplyHead, Returned, ReturnedItem, Running, Span, ToIngress, ToScheduler, ToWorker, Usage, Wait,
+    Reply, ReplyHead, Resend, Returned, ReturnedItem, Running, Span, ToIngress, ToScheduler, ToWorker, Usage, Wait,
 };
 pub use usage::Call;
 #[cfg(test)]

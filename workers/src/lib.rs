@@ -10,6 +10,7 @@ pub mod sandbox;
 mod service;
 #[doc(hidden)]
 pub mod simulated;
+mod spoken;
 mod table;
 pub mod usage;
 

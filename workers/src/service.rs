@@ -8,6 +8,7 @@ pub(crate) use executions::Executions;
 
 use crate::backend::{Backend, BuildError, http};
 use crate::metrics::Metrics;
+use crate::spoken::Spoken;
 use crate::table::Table;
 use crate::usage::Recorder;
 use bytes::Bytes;
@@ -55,6 +56,8 @@ pub(crate) struct Shop {
     pub(crate) recorder: Recorder,
     served: HashMap<Token, Served>,
     table: Mutex<Table>,
+    /// Another lock like it; the two are never held together.
+    spoken: Mutex<Spoken>,
     /// Tasks that run an execution: the last answers of one are sent after it has left the table.
     executing: AtomicUsize,
 }
@@ -66,6 +69,10 @@ impl Shop {
 
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spoken(&self) -> MutexGuard<'_, Spoken> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +110,7 @@ impl Worker {
             metrics,
             served,
             table: Mutex::default(),
+            spoken: Mutex::default(),
             executing: AtomicUsize::new(0),
         });
         let (intake, alive, cancels) = (Intake::new(Arc::clone(&shop)), Arc::clone(&shop), Arc::clone(&shop));
@@ -194,6 +202,7 @@ async fn announce_held(shop: Arc<Shop>) {
     let mut tick = tokio::time::interval(HELD_EVERY);
     loop {
         tick.tick().await;
+        shop.spoken().forget(clock::now());
         let held = shop.table().held(clock::now().saturating_sub(HELD_EVERY));
         for (ingress, ids) in held {
             let message = ToIngress::Held(Held { from: shop.id.clone(), ids, passed: Vec::new() });

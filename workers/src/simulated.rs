@@ -2,4 +2,5 @@
 
 pub use crate::accept::accept;
 pub use crate::run::{Begun, Groups, Job, Over, Verdict, begin_one};
+pub use crate::spoken::Spoken;
 pub use crate::table::{Entry, Report, Table};

@@ -4,7 +4,7 @@ use super::*;
 use crate::pending::SILENCE_MAX;
 use shared::domain::{Lane, NodeId, Operation};
 use shared::entropy::{exec_id, request_id};
-use shared::wire::Encoding;
+use shared::wire::{Encoding, ReplyHead};
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 
 const LATE: Time = Time::from_millis(60_000);
@@ -100,11 +100,44 @@ fn a_second_execution_is_cancelled_by_its_name() {
 }
 
 #[test]
-fn a_gap_ends_a_begun_stream_with_an_error() {
+fn a_gap_that_nobody_can_close_ends_a_begun_stream_with_an_error() {
     let (mut table, id, mut answer) = waiting(true);
     let exec = exec_id();
     table.hear(part(id, exec, 0), Bytes::new(), Time::ZERO);
     assert_eq!(table.hear(part(id, exec, 2), Bytes::new(), Time::ZERO), cancel(id, None));
+    answer.try_recv().unwrap().unwrap();
+    assert_eq!(code(&mut answer), Code::StreamInterrupted);
+}
+
+#[test]
+fn a_gap_in_a_stream_that_a_worker_keeps_is_asked_for_and_closed() {
+    let (mut table, id, mut answer) = waiting(true);
+    let (exec, worker) = (exec_id(), NodeId::parse("worker-1").unwrap());
+    let head = Some(Box::new(ReplyHead { keeper: Some(worker.clone()), ..Default::default() }));
+    let ask = |from| Action::Ask(worker.clone(), Resend { exec, from });
+    table.hear(Reply { head, ..part(id, exec, 0) }, Bytes::from_static(b"a"), Time::ZERO);
+    assert_eq!(table.hear(part(id, exec, 2), Bytes::from_static(b"c"), Time::ZERO), Some(ask(1)), "at once");
+    assert_eq!(table.hear(part(id, exec, 3), Bytes::from_static(b"d"), Time::from_millis(10)), None, "it was asked for");
+    assert_eq!(table.sweep(Time::from_millis(300)), [ask(1)]);
+    for (number, text) in [(1, "b"), (2, "c"), (1, "b"), (2, "c")] {
+        assert_eq!(table.hear(part(id, exec, number), text.into(), Time::from_millis(310)), None);
+    }
+    assert_eq!(table.sweep(Time::from_millis(600)), [ask(3)], "part 3 had come, and was not held");
+    table.hear(Reply { last: true, ..part(id, exec, 3) }, Bytes::from_static(b"d"), Time::from_millis(610));
+    let bodies: Vec<Bytes> = std::iter::from_fn(|| answer.try_recv().ok()).map(|piece| piece.unwrap().body).collect();
+    assert_eq!(bodies, ["a", "b", "c", "d"]);
+    assert!(table.entries.is_empty());
+}
+
+#[test]
+fn a_gap_that_is_not_closed_ends_the_stream_with_an_error() {
+    let (mut table, id, mut answer) = waiting(true);
+    let exec = exec_id();
+    let head = Some(Box::new(ReplyHead { keeper: NodeId::parse("worker-1").ok(), ..Default::default() }));
+    table.hear(Reply { head, ..part(id, exec, 0) }, Bytes::new(), Time::ZERO);
+    table.hear(part(id, exec, 2), Bytes::new(), Time::ZERO);
+    table.hear(part(id, exec, 3), Bytes::new(), Time::from_millis(1_900));
+    assert_eq!(table.sweep(Time::from_millis(2_000)), [cancel(id, None).unwrap()]);
     answer.try_recv().unwrap().unwrap();
     assert_eq!(code(&mut answer), Code::StreamInterrupted);
 }

@@ -160,10 +160,15 @@ impl Stand {
     }
 
     pub(crate) async fn reply(&self, id: RequestId, exec: ExecId, part: u32, last: bool, body: impl Into<Bytes>) {
-        let head =
-            Box::new(ReplyHead { backend: "sandbox-0".into(), model: None, batch_size: 3, queue_ms: 7, backend_ms: 5, standing: None });
-        let head = (part == 0).then_some(head);
+        let head = ReplyHead { backend: "sandbox-0".into(), batch_size: 3, queue_ms: 7, backend_ms: 5, ..Default::default() };
+        let head = (part == 0).then_some(Box::new(head));
         self.post(ToIngress::Reply(Reply { id, exec: Some(exec), part, last, head, failure: None, usage: None }), body).await;
+    }
+
+    /// Begins a stream as a worker does that keeps its parts.
+    pub(crate) async fn begin(&self, id: RequestId, exec: ExecId, keeper: &NodeId, body: impl Into<Bytes>) {
+        let head = Some(Box::new(ReplyHead { keeper: Some(keeper.clone()), ..Default::default() }));
+        self.post(ToIngress::Reply(Reply { id, exec: Some(exec), part: 0, last: false, head, failure: None, usage: None }), body).await;
     }
 
     pub(crate) async fn fail(&self, id: RequestId, exec: Option<ExecId>, part: u32, failure: Failure) {

@@ -1,7 +1,10 @@
 //! Callers that leave, time that runs out, executions that compete, and messages that are lost.
 
 use crate::harness::{CHAT, CHAT_BODY, STREAM_BODY, Stand, chunk, meanwhile, soon};
+use shared::broker::{Address, Broker, Inbox};
+use shared::domain::NodeId;
 use shared::entropy::exec_id;
+use shared::wire::{Resend, ToWorker, decode};
 use std::sync::atomic::Ordering;
 
 #[tokio::test]
@@ -74,8 +77,38 @@ async fn a_second_execution_is_cancelled_and_not_heard() {
     assert_eq!(soon(call).await.unwrap().body, "11");
 }
 
+/// Waits until a worker is asked for this; what it was asked for before may have been asked for again.
+async fn asked(inbox: &mut dyn Inbox, what: Resend) {
+    while decode(&soon(inbox.next()).await.unwrap()).unwrap()[0].decode::<ToWorker>().unwrap() != ToWorker::Resend(what) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lost_parts_on_the_way_ends_whole() {
+    let mut stand = Stand::start().await;
+    let (worker, exec) = (NodeId::parse("worker-1").unwrap(), exec_id());
+    let mut inbox = stand.broker.listen(&Address::Worker(worker.clone())).await.unwrap();
+    let call = stand.http.streaming(STREAM_BODY);
+    let id = stand.take("sandbox-chat").await.envelope.id;
+    stand.begin(id, exec, &worker, "data: 0\n\n").await;
+    let mut body = soon(call).await.unwrap().into_body();
+    assert_eq!(chunk(&mut body).await.unwrap(), "data: 0\n\n");
+
+    stand.reply(id, exec, 2, false, "data: 2\n\n").await;
+    asked(inbox.as_mut(), Resend { exec, from: 1 }).await;
+    stand.reply(id, exec, 1, false, "data: 1\n\n").await;
+    assert_eq!(chunk(&mut body).await.unwrap(), "data: 1\n\n");
+    stand.reply(id, exec, 2, false, "data: 2\n\n").await;
+    assert_eq!(chunk(&mut body).await.unwrap(), "data: 2\n\n");
+
+    // The last part is lost, and the worker names the stream no more.
+    asked(inbox.as_mut(), Resend { exec, from: 3 }).await;
+    stand.reply(id, exec, 3, true, "data: [DONE]\n\n").await;
+    assert_eq!(chunk(&mut body).await.unwrap(), "data: [DONE]\n\n");
+    assert_eq!(chunk(&mut body).await, None);
+}
+
 #[tokio::test]
-async fn a_gap_in_a_stream_is_an_error_event() {
+async fn a_gap_in_a_stream_that_nobody_keeps_is_an_error_event() {
     let mut stand = Stand::start().await;
     let call = stand.http.streaming(STREAM_BODY);
     let id = stand.take("sandbox-chat").await.envelope.id;

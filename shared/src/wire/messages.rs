@@ -14,6 +14,8 @@ pub enum ToWorker {
     /// The part's body is the concatenation of the items' bodies.
     #[serde(rename = "dispatch")]
     Dispatch(Dispatch),
+    #[serde(rename = "resend")]
+    Resend(Resend),
 }
 
 /// To a scheduler's inbox.
@@ -164,6 +166,13 @@ pub struct DispatchItem {
     pub envelope: Bytes,
 }
 
+/// From the ingress that a stream goes to, to its [`ReplyHead::keeper`]: send it every part from this one on again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resend {
+    pub exec: ExecId,
+    pub from: u32,
+}
+
 /// What shared a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returned {
@@ -231,7 +240,7 @@ pub struct Usage {
     pub output: u32,
 }
 
-/// A piece of an answer. Parts are numbered from 0 within one execution; a gap is an error, never a silent hole.
+/// A piece of an answer. Parts are numbered from 0 within one execution; a gap is asked for again or an error, never a silent hole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     pub id: RequestId,
@@ -267,6 +276,9 @@ pub struct ReplyHead {
     /// How the caller's limits stood when this was admitted, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Box<Standing>>,
+    /// The worker, where it keeps the parts of a stream for a while and answers a [`Resend`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<NodeId>,
 }
 
 /// Each second, to each ingress: what the sender still has of it, and how far the lane has been read.
@@ -369,6 +381,7 @@ mod tests {
             backend: "b".into(),
             items: vec![item],
         }));
+        round_trips(&ToWorker::Resend(Resend { exec, from: 7 }));
         round_trips(&ToScheduler::Accept { worker: node.clone(), model: model.clone(), batch });
         round_trips(&ToScheduler::Refuse { worker: node.clone(), model: model.clone(), batch, reason: RefuseReason::Busy });
         let done = ItemDone { id, end: ItemEnd::Answered, usage: Usage { input: 1, output: 2 }, fault: None };
@@ -387,7 +400,7 @@ mod tests {
             exec: Some(exec),
             part: 0,
             last: true,
-            head: Some(Box::new(ReplyHead::default())),
+            head: Some(Box::new(ReplyHead { keeper: Some(node.clone()), ..Default::default() })),
             failure: Some(Box::new(Failure {
                 standing: Some(Box::default()),
                 ..Failure::new(Code::Lost, "x").param("p").retry_after_ms(3)

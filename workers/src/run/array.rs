@@ -166,6 +166,7 @@ impl Answer {
             queue_ms: job.queue_ms,
             standing: job.standing.clone(),
             backend_ms: self.backend_ms,
+            keeper: None,
         };
         bench.executions.answer(job, head, &body, Usage { input: tokens, output: 0 });
     }

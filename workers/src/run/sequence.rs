@@ -144,7 +144,7 @@ async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStrea
             Err(error) => return Err(stop(bench, error)),
         };
         usage = burst.usage.or(usage);
-        let head = (progress.parts == 0).then(|| head(bench, job, started));
+        let head = (progress.parts == 0).then(|| ReplyHead { keeper: bench.executions.keeper(), ..head(bench, job, started) });
         let bytes = burst.bytes.len();
         progress.parts += bench.executions.parts(job, progress.parts, head, burst.bytes);
         progress.events += burst.events;
@@ -251,5 +251,6 @@ fn head(bench: &Bench, job: &Job, started: Time) -> ReplyHead {
         queue_ms: job.queue_ms,
         backend_ms,
         standing: job.standing.clone(),
+        keeper: None,
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shared::broker::Address;
 use shared::clock::{self, Time, millis};
 use shared::config::Price;
-use shared::domain::{BatchId, Token};
+use shared::domain::{BatchId, NodeId, Token};
 use shared::error::Failure;
 use shared::wire::{Call, ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
 use std::sync::Arc;
@@ -63,7 +63,16 @@ impl Executions {
         self.send(job, Reply { last: true, failure: Some(Box::new(failure)), ..reply(job, part) }, Bytes::new());
     }
 
+    /// Who can be asked for the parts of a stream again. In process nothing is lost, and nothing need be kept.
+    pub(crate) fn keeper(&self) -> Option<NodeId> {
+        (!self.shop.broker.is_local()).then(|| self.shop.id.clone())
+    }
+
     fn send(&self, job: &Job, reply: Reply, bytes: Bytes) {
+        if job.envelope.stream && reply.part > 0 && !self.shop.broker.is_local() {
+            // First: what is asked for from here on includes it.
+            self.shop.spoken().keep(&job.envelope.ingress, &reply, &bytes, clock::now());
+        }
         self.shop.outbox.post(Address::Ingress(job.envelope.ingress.clone()), &ToIngress::Reply(reply), bytes);
     }
 

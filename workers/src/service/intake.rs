@@ -12,7 +12,7 @@ use shared::domain::{ExecId, ModelKind, NodeId, RequestId};
 use shared::entropy;
 use shared::hear::messages;
 use shared::task;
-use shared::wire::{BackendCredit, Dispatch, RefuseReason, ToScheduler, ToWorker};
+use shared::wire::{BackendCredit, Dispatch, RefuseReason, Resend, ToIngress, ToScheduler, ToWorker};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -34,8 +34,19 @@ impl Intake {
     }
 
     pub(super) fn hear(&self, frame: &Bytes) {
-        for (ToWorker::Dispatch(dispatch), body) in messages(frame) {
-            self.dispatched(dispatch, &body);
+        for (message, body) in messages(frame) {
+            match message {
+                ToWorker::Dispatch(dispatch) => self.dispatched(dispatch, &body),
+                ToWorker::Resend(resend) => self.resend(resend),
+            }
+        }
+    }
+
+    /// Whoever asks: the parts go where they went before.
+    fn resend(&self, Resend { exec, from }: Resend) {
+        let parts = self.shop.spoken().since(exec, from);
+        for (ingress, reply, body) in parts {
+            self.shop.outbox.post(Address::Ingress(ingress), &ToIngress::Reply(reply), body);
         }
     }
 
