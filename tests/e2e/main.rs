@@ -21,6 +21,7 @@ mod identity;
 mod jobs;
 mod kills;
 mod limits;
+mod lost_parts;
 mod night;
 mod quickstart;
 mod redis_trouble;

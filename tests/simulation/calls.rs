@@ -11,10 +11,10 @@ use crate::world::World;
 use bytes::Bytes;
 use futures::future::join_all;
 use shared::broker::Broker;
-use shared::domain::{ModelKind, RequestId};
+use shared::domain::{ModelKind, NodeId, RequestId};
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Commit, Outcome};
-use shared::wire::{ItemDone, ItemEnd, Reply, ToIngress, ToScheduler, Usage};
+use shared::wire::{ItemDone, ItemEnd, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
 use std::ops::Range;
 use std::sync::Arc;
 use workers::simulated::{Begun, Groups, Job, Over, Report, Verdict, begin_one};
@@ -157,7 +157,7 @@ impl World {
         call.spoken += 1;
         let third = job.body.len() / 3;
         let bytes = piece(job.exec, &job.body[part as usize * third..(part as usize + 1) * third]);
-        self.reply(&job, Reply { last: false, ..reply(&job, part) }, &bytes);
+        self.reply(n, &job, Reply { head: head(&self.workers[n].id, part), ..reply(&job, part) }, &bytes);
     }
 
     pub(crate) fn end_turn(&mut self, n: usize, number: u64, turn: u64) {
@@ -183,10 +183,10 @@ impl World {
         self.done(n, interactive().map(|(job, end)| (job, item_end(job, end))));
         for (job, end) in interactive().filter(|(job, _)| !job.cancel.is_cancelled()) {
             match end {
-                Ok(()) => self.write_out(job, spoken),
+                Ok(()) => self.write_out(n, job, spoken),
                 Err(code) => {
                     let failure = Some(Box::new(Failure::new(code, "It broke")));
-                    self.reply(job, Reply { last: true, failure, ..reply(job, spoken) }, &Bytes::new());
+                    self.reply(n, job, Reply { last: true, failure, ..reply(job, spoken) }, &Bytes::new());
                 }
             }
         }
@@ -194,12 +194,13 @@ impl World {
     }
 
     /// The answer, or what is left of its stream, in two parts.
-    fn write_out(&mut self, job: &Job, spoken: u32) {
+    fn write_out(&mut self, n: usize, job: &Job, spoken: u32) {
         let rest = &job.body[spoken as usize * (job.body.len() / 3)..];
         let (first, second) = rest.split_at(rest.len() / 2);
-        self.reply(job, reply(job, spoken), &piece(job.exec, first));
+        let begun = Reply { head: head(&self.workers[n].id, spoken).filter(|_| job.envelope.stream), ..reply(job, spoken) };
+        self.reply(n, job, begun, &piece(job.exec, first));
         let usage = Some(usage(job, ItemEnd::Answered));
-        self.reply(job, Reply { last: true, usage, ..reply(job, spoken + 1) }, &piece(job.exec, second));
+        self.reply(n, job, Reply { last: true, usage, ..reply(job, spoken + 1) }, &piece(job.exec, second));
     }
 
     /// Puts the outcomes of deferred requests on record, before anybody hears that they have ended.
@@ -277,8 +278,15 @@ impl World {
         }
     }
 
-    fn reply(&mut self, job: &Job, reply: Reply, body: &Bytes) {
-        let (ingress, message) = (job.envelope.ingress.clone(), ToIngress::Reply(reply));
+    fn reply(&mut self, n: usize, job: &Job, reply: Reply, body: &Bytes) {
+        if job.envelope.stream && reply.part > 0 {
+            self.workers[n].spoken.keep(&job.envelope.ingress, &reply, body, self.now);
+        }
+        self.post_reply(&job.envelope.ingress, reply, body);
+    }
+
+    pub(crate) fn post_reply(&mut self, ingress: &NodeId, reply: Reply, body: &Bytes) {
+        let message = ToIngress::Reply(reply);
         self.send(Row::Reply, || Happening::ToIngress { ingress: ingress.clone(), message: message.clone(), body: body.clone() });
     }
 }
@@ -327,6 +335,11 @@ async fn overwrite(broker: &dyn Broker, commits: &[Commit]) {
         };
         let _ = jobs::change(broker, tenant, &of.job, anew).await; // There is one, or there is none.
     }
+}
+
+/// With part 0: this worker keeps what comes behind it.
+fn head(worker: &NodeId, part: u32) -> Option<Box<ReplyHead>> {
+    (part == 0).then(|| Box::new(ReplyHead { keeper: Some(worker.clone()), ..Default::default() }))
 }
 
 const fn reply(job: &Job, part: u32) -> Reply {

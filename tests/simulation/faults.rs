@@ -16,6 +16,7 @@ pub(crate) enum Row {
     Report,
     Reply,
     Held,
+    /// And what is asked for again.
     Cancel,
     Heartbeat,
     /// Acks, renewals and naks.

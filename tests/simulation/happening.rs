@@ -8,7 +8,7 @@ use bytes::Bytes;
 use scheduler::engine::Event;
 use shared::broker::{AckToken, Stored};
 use shared::domain::{Lane, NodeId, RequestId, Token};
-use shared::wire::{Cancel, Dispatch, ToIngress, ToScheduler};
+use shared::wire::{Cancel, Dispatch, Resend, ToIngress, ToScheduler};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub(crate) enum Happening {
     Name(usize),
     Rise(usize),
     Cancelled { worker: usize, cancel: Cancel },
+    Resend { worker: NodeId, resend: Resend },
     IngressHeard { worker: usize, ingress: NodeId },
     Probed(usize),
     Ack(AckToken),

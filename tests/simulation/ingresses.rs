@@ -219,6 +219,9 @@ impl World {
 
     fn obey(&mut self, n: usize, orders: Orders) {
         orders.cancels.iter().for_each(|cancel| self.cancel(cancel));
+        for (worker, resend) in orders.asks {
+            self.send(Row::Cancel, || Happening::Resend { worker: worker.clone(), resend });
+        }
         for id in orders.publish.into_iter().filter(|_| !self.has(Mutation::LostNotPublished)).collect::<Vec<_>>() {
             self.audit.republished += 1;
             self.send_off(n, &[id]);

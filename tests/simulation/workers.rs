@@ -10,11 +10,11 @@ use bytes::Bytes;
 use scheduler::engine::Event;
 use shared::clock::Time;
 use shared::domain::{ExecId, NodeId, RequestId};
-use shared::wire::{BackendCredit, Cancel, Dispatch, Held, ToIngress, ToScheduler};
+use shared::wire::{BackendCredit, Cancel, Dispatch, Held, Resend, ToIngress, ToScheduler};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
-use workers::simulated::{Table, accept};
+use workers::simulated::{Spoken, Table, accept};
 
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -26,6 +26,7 @@ pub(crate) struct Worker {
     pub(crate) stalled_until: Time,
     pub(crate) table: Table,
     pub(crate) calls: BTreeMap<u64, Call>,
+    pub(crate) spoken: Spoken,
 }
 
 impl Worker {
@@ -38,7 +39,8 @@ impl World {
     pub(crate) fn add_worker(&mut self, name: &str) {
         let n = self.workers.len();
         let id = NodeId::parse(name).expect("a token");
-        self.workers.push(Worker { id, alive: true, stalled_until: Time::ZERO, table: Table::default(), calls: BTreeMap::new() });
+        let (table, calls, spoken) = Default::default();
+        self.workers.push(Worker { id, alive: true, stalled_until: Time::ZERO, table, calls, spoken });
         let after = self.rng.micros(0, 50_000);
         self.post(after, Happening::Beat(n));
         self.post(after + HELD_EVERY, Happening::Name(n));
@@ -68,7 +70,7 @@ impl World {
         let worker = &mut self.workers[n];
         if worker.alive {
             worker.alive = false;
-            (worker.table, worker.calls) = Default::default();
+            (worker.table, worker.calls, worker.spoken) = Default::default();
             self.tasks.die(Process::Worker(n));
             let after = self.rng.millis(200, 8_000);
             self.post(after, Happening::Rise(n));
@@ -100,10 +102,12 @@ impl World {
     pub(crate) fn handle_worker(&mut self, happening: Happening) {
         let n = match &happening {
             Happening::Rise(n) => return self.rise(*n),
-            Happening::ToWorker { worker, .. } => match self.workers.iter().position(|one| one.alive && one.id == *worker) {
-                Some(n) => n,
-                None => return,
-            },
+            Happening::ToWorker { worker, .. } | Happening::Resend { worker, .. } => {
+                match self.workers.iter().position(|one| one.alive && one.id == *worker) {
+                    Some(n) => n,
+                    None => return,
+                }
+            }
             Happening::Begun { worker: n, .. }
             | Happening::Speak { worker: n, .. }
             | Happening::Ends { worker: n, .. }
@@ -129,6 +133,7 @@ impl World {
             Happening::Ends { call, turn, .. } => self.end_turn(n, call, turn),
             Happening::Committed { call, .. } => self.committed(n, call),
             Happening::Cancelled { cancel, .. } => self.cancelled(n, &cancel),
+            Happening::Resend { resend, .. } => self.resend(n, resend),
             Happening::IngressHeard { ingress, .. } => self.workers[n].table.ingress_seen(self.now, ingress),
             Happening::Crash(_) => self.stop(n),
             Happening::Beat(_) => self.beat(n),
@@ -172,6 +177,12 @@ impl World {
         self.abandon(n);
     }
 
+    fn resend(&mut self, n: usize, Resend { exec, from }: Resend) {
+        for (ingress, reply, body) in self.workers[n].spoken.since(exec, from) {
+            self.post_reply(&ingress, reply, &body);
+        }
+    }
+
     fn beat(&mut self, n: usize) {
         self.workers[n].table.cancel_orphans(self.now);
         self.abandon(n);
@@ -206,6 +217,7 @@ impl World {
             let message = ToIngress::Held(Held { from: from.clone(), ids, passed: Vec::new() });
             self.send(Row::Held, || Happening::ToIngress { ingress: ingress.clone(), message: message.clone(), body: Bytes::new() });
         }
+        self.workers[n].spoken.forget(self.now);
         self.post(HELD_EVERY, Happening::Name(n));
     }
 }

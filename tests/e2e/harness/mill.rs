@@ -2,6 +2,7 @@
 
 use super::SOON;
 use super::ask::CANARY;
+use super::link::Link;
 use super::node::{Node, Role};
 use super::probe;
 use super::setup::{ENV, KEY, SECRETS};
@@ -25,11 +26,13 @@ pub(crate) struct Mill {
     sandbox: Node,
     nats: Option<NatsServer>,
     folder: TempDir,
+    /// Between the roles and NATS.
+    _link: Option<Link>,
 }
 
 impl Mill {
-    pub(super) fn new(folder: TempDir, sandbox: Node, nats: Option<NatsServer>, nodes: Vec<Node>) -> Self {
-        Self { nodes, sandbox, nats, folder }
+    pub(super) fn new(folder: TempDir, sandbox: Node, nats: Option<NatsServer>, link: Option<Link>, nodes: Vec<Node>) -> Self {
+        Self { nodes, sandbox, nats, folder, _link: link }
     }
 
     pub(super) async fn start(&mut self) {

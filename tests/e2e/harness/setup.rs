@@ -1,6 +1,7 @@
 //! edge: what a test wants started, and the configuration file that says so.
 
 use super::certificates::{AUTHORITY, Pair};
+use super::link::{Link, Weather};
 use super::mill::Mill;
 use super::node::{Node, Role};
 use super::program;
@@ -32,6 +33,7 @@ const ADMIN: &str = "admin: { listen: \"127.0.0.1:0\" }\npeppers: { current: 1, 
 pub(crate) struct Setup {
     layout: Layout,
     nats: bool,
+    weather: Option<Weather>,
     sandbox: Vec<String>,
     limits: Vec<String>,
     quota: String,
@@ -53,6 +55,7 @@ impl Mill {
         Setup {
             layout: Layout::Up,
             nats: false,
+            weather: None,
             sandbox: Vec::new(),
             limits: Vec::new(),
             quota: "{}".into(),
@@ -75,6 +78,12 @@ impl Setup {
     pub(crate) fn nats(mut self) -> Self {
         self.nats = true;
         self
+    }
+
+    /// On JetStream, over a road with this weather.
+    pub(crate) fn weather(mut self, weather: &Weather) -> Self {
+        self.weather = Some(weather.clone());
+        self.nats()
     }
 
     /// With an administration at each ingress, and a tenant `ops` that may use it.
@@ -146,8 +155,9 @@ impl Setup {
         std::fs::write(folder.path().join(CA_FILE), AUTHORITY.pem()).expect("the temporary folder is writable");
         let config = folder.path().join("tidemill.yaml");
         std::fs::write(&config, self.yaml(sandbox.address())).expect("the temporary folder is writable");
-        let nodes = self.nodes(&config, &nats.as_ref().map_or_else(|| "memory".to_owned(), NatsServer::url), folder.path());
-        let mut mill = Mill::new(folder, sandbox, nats, nodes);
+        let (url, link) = self.road_to(nats.as_ref()).await;
+        let nodes = self.nodes(&config, &url, folder.path());
+        let mut mill = Mill::new(folder, sandbox, nats, link, nodes);
         mill.start().await;
         mill
     }
@@ -158,6 +168,15 @@ impl Setup {
         }
         let server = NatsServer::start(program::nats_server(), folder.path()).await;
         Some(server.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Where the roles find their broker.
+    async fn road_to(&self, nats: Option<&NatsServer>) -> (String, Option<Link>) {
+        let url = nats.map_or_else(|| "memory".to_owned(), NatsServer::url);
+        let Some(weather) = &self.weather else { return (url, None) };
+        let port = url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("the address of a server ends in its port");
+        let link = Link::start(port, weather).await;
+        (format!("nats://127.0.0.1:{}", link.port()), Some(link))
     }
 
     fn sandbox_args(&self) -> Vec<String> {
