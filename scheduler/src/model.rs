@@ -8,6 +8,7 @@ mod returns;
 
 pub use frames::item;
 pub use reading::{HELD_EVERY, Reading};
+pub use returns::{Back, unpack};
 
 use crate::acks::{Ack, Acks};
 use crate::alarm::Alarm;

@@ -1,8 +1,8 @@
 //! core: what arrives in a world: who asks what, by when, and how long they stay.
 
-use crate::audit::Spec;
 use crate::happening::Happening;
 use crate::plan::{MODEL, Traffic};
+use crate::spec::Spec;
 use crate::tasks::Process;
 use crate::world::{World, tenant};
 use shared::domain::{Lane, RequestId};

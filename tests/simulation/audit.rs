@@ -2,12 +2,14 @@
 
 use crate::plan::Plan;
 use crate::settled::Book;
+use crate::spec::Spec;
+use crate::tries::Tries;
 use bytes::Bytes;
 use futures::FutureExt;
 use shared::broker::memory::MemoryBroker;
 use shared::broker::{Broker, Bucket, Entry, Feed, Follower, Journal, Since};
 use shared::clock::Time;
-use shared::domain::{ExecId, Lane, RequestId, Token};
+use shared::domain::{ExecId, RequestId, Token};
 use shared::error::Code;
 use shared::jobs::{self, Batch, Job, State};
 use std::collections::BTreeMap;
@@ -18,79 +20,8 @@ use std::time::Duration;
 /// How long after its deadline a job may still be open: the sweeper's grace, its rounds, and the commit.
 const LATE_MAX: Duration = Duration::from_secs(20);
 
-/// Deadlines travel as what is left of them, in whole milliseconds: once to the lane, and once to the worker.
+/// Deadlines travel as what is left of them, in whole milliseconds: once to the lane, once to the worker, and each time that it comes back.
 const TOLD_WITHIN: Duration = Duration::from_millis(3);
-
-/// What somebody asked.
-#[derive(Debug)]
-pub(crate) struct Spec {
-    pub(crate) id: RequestId,
-    pub(crate) tenant: usize,
-    pub(crate) lane: Lane,
-    pub(crate) tokens_in: u32,
-    pub(crate) tokens_out: u32,
-    pub(crate) compat: u64,
-    pub(crate) ingress: usize,
-    pub(crate) deadline: Time,
-    /// Its deadline lies beyond the end of the world: only an answer will do.
-    pub(crate) patient: bool,
-    pub(crate) stream: bool,
-    /// It spoils every call that it is in.
-    pub(crate) guilty: bool,
-    /// It kills every worker that runs it.
-    pub(crate) deadly: bool,
-    /// When its caller leaves, or cancels it.
-    pub(crate) leaves: Option<Duration>,
-}
-
-impl Spec {
-    /// What only it asks: an answer shows whose it is.
-    pub(crate) fn prompt(&self) -> Bytes {
-        format!("\"what is {}\"", self.id).into()
-    }
-
-    /// The name of the job that runs it.
-    pub(crate) fn job(&self) -> Token {
-        Token::parse(&format!("job_{}", self.id.0.simple())).expect("hexadecimal digits are a token")
-    }
-
-    /// Whether the world's plan allows that it fails so.
-    pub(crate) fn is_fair_failure(&self, code: Code, plan: &Plan) -> bool {
-        let (troubled, deferred) = (!plan.faults.are_none() || plan.deadly > 0, self.lane.is_deferred());
-        match code {
-            Code::BackendStatus => self.guilty || plan.failing > 0,
-            Code::DeadlineExceeded => !self.patient,
-            Code::StreamInterrupted => self.stream && troubled,
-            Code::Poison => deferred && troubled,
-            Code::Lost => !deferred && plan.deadly > 0,
-            _ => false,
-        }
-    }
-
-    /// # Panics
-    /// When this is not the one answer of one execution to this request.
-    pub(crate) fn check_answer(&self, parts: &[Bytes]) {
-        let (mut exec, mut echoed) = (None, Vec::new());
-        for part in parts.iter().filter(|part| !part.is_empty()) {
-            let text = std::str::from_utf8(part).expect("an answer is text");
-            let (from, piece) = text.split_once('|').expect("a part of an answer");
-            assert_eq!(*exec.get_or_insert(from), from, "{} is answered by two executions", self.id);
-            echoed.extend_from_slice(piece.as_bytes());
-        }
-        assert_eq!(Bytes::from(echoed), self.prompt(), "{} gets an answer that is not its own", self.id);
-    }
-}
-
-/// A piece of the answer that an execution gives.
-pub(crate) fn piece(exec: ExecId, of: &[u8]) -> Bytes {
-    [format!("{exec:?}|").as_bytes(), of].concat().into()
-}
-
-/// A whole answer, as it is put on record.
-pub(crate) fn whole(exec: ExecId, of: &[u8]) -> Bytes {
-    let text = String::from_utf8(piece(exec, of).to_vec()).expect("an answer is text");
-    serde_json::to_vec(&text).expect("text is JSON").into()
-}
 
 /// How a request ended, as its caller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +72,7 @@ pub(crate) struct Audit {
     changes: Box<dyn Follower>,
     /// Requests that their ingress took for lost.
     pub(crate) republished: usize,
+    pub(crate) tries: Tries,
     /// When each hasty job must have ended.
     due: Vec<(Time, RequestId)>,
 }
@@ -160,6 +92,7 @@ impl Audit {
             jobs: follow(Feed::Records(Bucket::Jobs, None)),
             changes: follow(Feed::Records(Bucket::Batches, None)),
             republished: 0,
+            tries: Tries::default(),
             due: Vec::new(),
         }
     }
@@ -182,12 +115,17 @@ impl Audit {
 
     /// The one end of a caller's wait.
     pub(crate) fn end(&mut self, id: RequestId, outcome: Outcome, now: Time) {
+        let told_within = self.told_within(id);
         let record = self.records.get_mut(&id).expect("only what arrived ends");
         assert!(record.outcome.is_none(), "{id} ends twice: {:?}, {outcome:?}", record.outcome);
         let early =
-            now + TOLD_WITHIN < record.spec.deadline && matches!(outcome, Outcome::Expired | Outcome::Failed(Code::DeadlineExceeded));
+            now + told_within < record.spec.deadline && matches!(outcome, Outcome::Expired | Outcome::Failed(Code::DeadlineExceeded));
         assert!(!early, "{id} expires at {now:?}, before its deadline at {:?}", record.spec.deadline);
         record.outcome = Some(outcome);
+    }
+
+    fn told_within(&self, id: RequestId) -> Duration {
+        TOLD_WITHIN + self.tries.drift(id, Duration::from_millis(1))
     }
 
     pub(crate) fn submitted(&mut self, id: RequestId, taken: bool) {
@@ -235,6 +173,7 @@ impl Audit {
     /// A job's record is written: its end is for good.
     fn changed(&mut self, job: Job, now: Time) {
         let id = ingress::simulated::request_id(&job.id);
+        let told_within = self.told_within(id);
         let record = self.records.get_mut(&id).expect("a job that was submitted");
         if let Some(known) = record.known.as_ref().filter(|known| known.state.is_terminal()) {
             let same = (known.state, known.winner, &known.failure) == (job.state, job.winner, &job.failure);
@@ -246,7 +185,7 @@ impl Audit {
             let text: String = serde_json::from_slice(body).expect("an answer is JSON");
             record.spec.check_answer(&[text.into()]);
         }
-        let early = job.state == State::Expired && now + TOLD_WITHIN < record.spec.deadline;
+        let early = job.state == State::Expired && now + told_within < record.spec.deadline;
         assert!(!early, "{id} expires before its deadline");
         record.known = Some(job);
     }
@@ -283,7 +222,7 @@ impl Audit {
         );
         for record in self.records.values() {
             let outcome = record.outcome();
-            assert!(record.is_fair(outcome, plan, &lives), "{outcome:?} is no end for {record:?}");
+            assert!(record.is_fair(outcome, plan, &self.tries, &lives), "{outcome:?} is no end for {record:?}");
         }
     }
 }
@@ -312,13 +251,13 @@ impl Record {
         }
     }
 
-    fn is_fair(&self, outcome: Outcome, plan: &Plan, lives: impl Fn(usize) -> bool) -> bool {
+    fn is_fair(&self, outcome: Outcome, plan: &Plan, tries: &Tries, lives: impl Fn(usize) -> bool) -> bool {
         let Spec { patient, leaves, guilty, ingress, .. } = *self.spec;
         let deferred = self.spec.lane.is_deferred();
         match outcome {
             Outcome::Answered => !guilty,
             Outcome::Failed(Code::Lost) if deferred => self.promise == Promise::Unspoken,
-            Outcome::Failed(code) => self.spec.is_fair_failure(code, plan),
+            Outcome::Failed(code) => self.spec.is_fair_failure(code, plan, tries),
             Outcome::Expired => !patient,
             Outcome::Refused => plan.has_limits() && !deferred,
             Outcome::Left | Outcome::Cancelled => leaves.is_some(),

@@ -1,9 +1,9 @@
 //! core: the batches of a world: the ingresses' own driver, one broker call a turn, and around it what the steward does: a lease for
 //! each batch, taken, renewed, and lost.
 
-use crate::audit::Spec;
 use crate::happening::Happening;
 use crate::plan::{MODEL, Traffic};
+use crate::spec::Spec;
 use crate::tasks::Process;
 use crate::world::{World, tenant};
 use bytes::Bytes;

@@ -14,6 +14,7 @@ pub(crate) enum Row {
     Dispatch,
     /// Accept, refuse, done.
     Report,
+    Returned,
     Reply,
     Held,
     /// And what is asked for again.

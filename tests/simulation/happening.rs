@@ -37,7 +37,7 @@ pub(crate) enum Happening {
     Announce { scheduler: usize, revision: u64 },
     Pull { scheduler: usize, revision: u64, lane: Lane },
     Pulled { scheduler: usize, revision: u64, pulled: Pulled },
-    ToScheduler { scheduler: NodeId, message: ToScheduler },
+    ToScheduler { scheduler: NodeId, message: ToScheduler, body: Bytes },
     Hear { scheduler: usize, event: Event },
     Step(usize),
     Recorded { scheduler: usize, revision: u64, id: RequestId },

@@ -1,10 +1,11 @@
 //! core: the ingresses of a world: around the real table, what the road, its publisher and the handlers do: publish until it is
 //! confirmed, publish again what is lost, and hand each caller the parts of one answer.
 
-use crate::audit::{Outcome, Spec};
+use crate::audit::Outcome;
 use crate::faults::Row;
 use crate::happening::Happening;
 use crate::mutations::Mutation;
+use crate::spec::Spec;
 use crate::tasks::Process;
 use crate::world::World;
 use bytes::Bytes;

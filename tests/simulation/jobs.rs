@@ -1,8 +1,8 @@
 //! core: the jobs of a world: submitted, called off and swept by the ingresses' own code, one broker call a turn.
 
-use crate::audit::Spec;
 use crate::happening::Happening;
 use crate::mutations::Mutation;
+use crate::spec::Spec;
 use crate::tasks::Process;
 use crate::world::{World, tenant};
 use ingress::simulated::{Duty, addressed, duty, expire, look_after, request_id, submit};

@@ -5,9 +5,13 @@
 
 mod arrivals;
 mod audit;
+mod backends;
 mod batches;
+mod books;
 mod calls;
+mod ends;
 mod faults;
+mod frames;
 mod happening;
 mod ingresses;
 mod jobs;
@@ -15,11 +19,14 @@ mod mutations;
 mod owner;
 mod plan;
 mod reader;
+mod returns;
 #[path = "../../scheduler/tests/simulation/rng.rs"]
 mod rng;
 mod schedulers;
 mod settled;
+mod spec;
 mod tasks;
+mod tries;
 mod turns;
 mod workers;
 mod world;

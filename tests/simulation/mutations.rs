@@ -29,6 +29,10 @@ pub(crate) enum Mutation {
     ReservationsKept,
     /// A caller gets the parts of whichever execution speaks.
     AnyExecutionHeard,
+    /// What a worker gives back is heard as an end, and not tried again.
+    ReturnedDropped,
+    /// What one worker gives back counts as given back by whoever else has it.
+    ReturnedByAll,
 }
 
 fn finds(mutation: Mutation) {
@@ -57,4 +61,6 @@ planted! {
     a_deadline_begun_anew_is_found = DeadlineBegunAnew;
     a_reservation_that_stays_is_found = ReservationsKept;
     an_answer_of_two_executions_is_found = AnyExecutionHeard;
+    a_returned_request_that_is_dropped_is_found = ReturnedDropped;
+    a_returned_request_sent_though_another_has_it_is_found = ReturnedByAll;
 }

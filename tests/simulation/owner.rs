@@ -1,25 +1,27 @@
 //! core: one owner of the model in a world: around the real engine, what its loop does: bytes and ack tokens kept, actions performed,
 //! quota reserved and settled, what is held announced.
 
-use crate::audit::Spec;
+use crate::books::Books;
 use crate::faults::Row;
+use crate::frames::Waiting;
 use crate::happening::Happening;
 use crate::mutations::Mutation;
 use crate::plan::Plan;
 use crate::schedulers::NEVER;
+use crate::spec::Spec;
 use crate::tasks::Process;
 use crate::world::{World, tenant};
-use bytes::{Bytes, BytesMut};
-use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, HEARTBEAT_STALE, PATIENCE};
+use bytes::Bytes;
+use scheduler::engine::{Action, Cause, Engine, EngineConfig, Event, FrameKey, PATIENCE};
 use scheduler::reservations::{Account, Reservations};
-use scheduler::simulated::{Reading, SETTLE, item};
-use shared::broker::{AckToken, Delivery};
-use shared::clock::{Time, millis};
+use scheduler::simulated::{Reading, SETTLE};
+use shared::broker::AckToken;
+use shared::clock::Time;
 use shared::domain::{BatchId, Lane, NodeId, RequestId};
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Commit, Outcome};
 use shared::quota::{Decision, Quotas, RENEW_EVERY_MS, Reserve, Settle};
-use shared::wire::{BackendCredit, Dispatch, DispatchItem, Envelope, Part, Reply, ToIngress, ToScheduler, Usage, decode};
+use shared::wire::{Dispatch, Envelope, Part, Reply, ToIngress, ToScheduler, Usage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,28 +31,23 @@ use std::time::Duration;
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
 const SUBMITTED_WITHIN: Duration = Duration::from_secs(10);
 
-struct Waiting {
-    envelope: Bytes,
-    body: Bytes,
-    lane: Lane,
-    published: Time,
-    deadline: Time,
-}
+/// And between owner and worker, of whom either may stall.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(9);
 
 /// The state of an owner's loop.
 pub(crate) struct Owner {
     pub(crate) engine: Engine,
     pub(crate) revision: u64,
     pub(crate) reading: Reading,
-    waiting: BTreeMap<RequestId, Waiting>,
-    tokens: BTreeMap<FrameKey, AckToken>,
+    pub(crate) waiting: BTreeMap<RequestId, Waiting>,
+    pub(crate) tokens: BTreeMap<FrameKey, AckToken>,
     pub(crate) reservations: Reservations,
     pub(crate) renew_at: Time,
     pub(crate) pulling: [bool; Lane::ALL.len()],
     pub(crate) was_idle: [bool; Lane::ALL.len()],
     /// For the books: what each frame carried when it was last delivered, and what the workers said.
-    carried: BTreeMap<FrameKey, Vec<RequestId>>,
-    workers: BTreeMap<NodeId, (Time, Vec<BackendCredit>)>,
+    pub(crate) carried: BTreeMap<FrameKey, Vec<RequestId>>,
+    books: Books,
 }
 
 impl Owner {
@@ -75,7 +72,7 @@ impl Owner {
             pulling: [false; Lane::ALL.len()],
             was_idle: [true; Lane::ALL.len()],
             carried: BTreeMap::new(),
-            workers: BTreeMap::new(),
+            books: Books::default(),
         }
     }
 
@@ -91,57 +88,17 @@ impl Owner {
         let (bytes, open) = (self.waiting.len(), self.reservations.len());
         format!("load {load:?}, outstanding {outstanding}, bytes {bytes}, tokens {:?}, reserved {open}", self.tokens)
     }
-
-    pub(crate) fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery, age: Duration) -> Event {
-        let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
-        if lane == Lane::Interactive {
-            self.reading.delivered(delivery.epoch, delivery.sequence);
-        }
-        self.tokens.insert(frame, delivery.token.clone());
-        let published = now.saturating_sub(age);
-        let mut items = Vec::new();
-        for part in decode(&delivery.frame).expect("a frame that was published") {
-            let envelope: Envelope = part.decode().expect("an envelope that was published");
-            let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
-            let bytes = part.frame_bytes();
-            self.waiting.entry(envelope.id).or_insert(Waiting { envelope: part.head, body: part.body, lane, published, deadline });
-            let weight = envelope.tenant.rsplit('-').next().and_then(|n| n.parse::<u32>().ok()).map_or(1, |n| n + 1);
-            items.push(item(envelope, weight, lane, bytes, deadline));
-        }
-        self.carried.insert(frame, items.iter().map(|item| item.id).collect());
-        Event::Delivered { frame, items }
-    }
-
-    /// `lying`: the order in which the bodies lie.
-    fn load(&self, now: Time, ids: &[RequestId], lying: impl Iterator<Item = RequestId>) -> (Vec<DispatchItem>, Bytes) {
-        let of = |id: &RequestId| self.waiting.get(id).expect("the loop has the bytes of what is dispatched");
-        let mut body = BytesMut::new();
-        lying.for_each(|id| body.extend_from_slice(&of(&id).body));
-        let items = ids.iter().map(|id| {
-            let waiting = of(id);
-            DispatchItem {
-                id: *id,
-                remaining_ms: millis(waiting.deadline.since(now)),
-                queue_ms: millis(now.since(waiting.published)),
-                standing: None,
-                again: false,
-                body_len: u32::try_from(waiting.body.len()).expect("short"),
-                envelope: waiting.envelope.clone(),
-            }
-        });
-        let items = items.collect();
-        (items, body.freeze())
-    }
 }
 
 impl World {
-    pub(crate) fn open_mail(&mut self, n: usize, message: ToScheduler) {
+    pub(crate) fn open_mail(&mut self, n: usize, message: ToScheduler, body: &Bytes) {
         let event = match message {
             ToScheduler::Accept { worker, batch, .. } => Event::Accepted { worker, batch },
             ToScheduler::Refuse { worker, batch, .. } => Event::Refused { worker, batch },
             ToScheduler::Freed { worker, batch, items, .. } => Event::Freed { worker, batch, items },
             ToScheduler::Done { worker, batch, items, .. } => Event::Done { worker, batch, items },
-            ToScheduler::Returned(_) | ToScheduler::Look(_) => return, // These workers return nothing.
+            ToScheduler::Returned(returned) => return self.take_returned(n, returned, body),
+            ToScheduler::Look(_) => return,
         };
         self.take_mail(n, event);
     }
@@ -154,7 +111,11 @@ impl World {
         self.schedulers[n].step_at = NEVER;
         let mut events = std::mem::take(&mut self.schedulers[n].mailbox);
         let Some(mut owner) = self.schedulers[n].owner.take() else { return };
+        owner.books.drop_silent(self.now);
         events.iter().for_each(|event| self.note(&mut owner, event));
+        if self.has(Mutation::ReturnedByAll) {
+            events.extend(owner.books.by_all(&events));
+        }
         if self.has(Mutation::AckedWhenAccepted) && events.iter().any(|event| matches!(event, Event::Accepted { .. })) {
             let frames: Vec<FrameKey> = owner.tokens.keys().copied().collect();
             frames.into_iter().for_each(|frame| self.ack(&mut owner, frame));
@@ -176,18 +137,9 @@ impl World {
     }
 
     fn note(&self, owner: &mut Owner, event: &Event) {
-        match event {
-            Event::Done { items, .. } => {
-                for done in items {
-                    let settle = owner.reservations.done(done, |_| 0);
-                    self.settle(settle);
-                }
-            }
-            Event::Heartbeat { worker, backends, .. } => {
-                owner.workers.insert(worker.clone(), (self.now, backends.clone()));
-            }
-            Event::WorkerLeft(worker) => drop(owner.workers.remove(worker)),
-            _ => {}
+        owner.books.note(self.now, event);
+        if let Event::Done { items, .. } = event {
+            items.iter().for_each(|done| self.settle(owner.reservations.done(done, |_| 0)));
         }
     }
 
@@ -263,11 +215,13 @@ impl World {
         }
     }
 
-    fn dispatch(&mut self, n: usize, owner: &Owner, (batch, worker, backend): (BatchId, NodeId, Box<str>), ids: &[RequestId]) {
-        self.check_credit(owner, &worker, &backend);
+    fn dispatch(&mut self, n: usize, owner: &mut Owner, (batch, worker, backend): (BatchId, NodeId, Box<str>), ids: &[RequestId]) {
+        owner.books.check_dispatch(&worker, &backend, ids);
+        owner.books.sent(batch, worker.clone(), ids);
         for id in ids {
             let Spec { deadline, lane, .. } = *self.audit.spec(*id);
             let late_max = if lane.is_deferred() { SUBMITTED_WITHIN } else { PUBLISHED_WITHIN };
+            let late_max = late_max + self.audit.tries.drift(*id, DELIVERED_WITHIN);
             assert!(self.now < deadline + late_max, "{id} is dispatched after its deadline at {deadline:?}");
         }
         let crossed = self.has(Mutation::BodiesCrossed);
@@ -277,13 +231,6 @@ impl World {
         let dispatch = Dispatch { scheduler, model, batch, revision: owner.revision, backend, items };
         let message = || Happening::ToWorker { worker: worker.clone(), dispatch: dispatch.clone(), body: body.clone() };
         self.send(Row::Dispatch, message);
-    }
-
-    fn check_credit(&self, owner: &Owner, worker: &NodeId, backend: &str) {
-        let (seen, backends) = owner.workers.get(worker).unwrap_or_else(|| panic!("dispatched to {worker}, which never spoke"));
-        assert!(self.now.since(*seen) < HEARTBEAT_STALE, "dispatched to {worker}, silent since {seen:?}");
-        let credit = backends.iter().find(|credit| &*credit.name == backend).expect("a backend that was announced");
-        assert!(credit.concurrency > 0, "dispatched to {worker}, which takes nothing");
     }
 
     /// A deferred frame may go only when nothing more can become of it. (Where streams forget, sequences are given again.)

@@ -1,10 +1,12 @@
 //! core: what a world is made of: its model, backends, tenants, processes, load and faults. A seed draws one.
 
+use crate::backends::Backend;
 use crate::faults::Faults;
 use crate::rng::Rng;
 use shared::clock::Time;
 use shared::domain::{Lane, ModelKind, Operation};
 use shared::quota::Quota;
+use shared::wire::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,17 +23,6 @@ const REQUESTS_MAX: usize = 120;
 const CALM_EVERY: u64 = 8;
 
 pub(crate) const MODEL: &str = "model";
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Backend {
-    pub(crate) name: &'static str,
-    pub(crate) concurrency: u32,
-    pub(crate) shared: bool,
-    /// What a call takes before its first item or token,
-    pub(crate) fixed: Duration,
-    /// and for each input (array) or output token (sequence).
-    pub(crate) per_unit: Duration,
-}
 
 /// One kind of load: bursts of up to so many requests at one ingress, so far apart on average.
 #[derive(Clone, Debug)]
@@ -58,11 +49,11 @@ pub(crate) struct Plan {
     pub(crate) ingresses: usize,
     /// By tenant; the weights are 1, 2, ….
     pub(crate) quotas: Vec<Arc<Quota>>,
-    /// Of a thousand calls: those that fail for no item's fault.
-    pub(crate) failing: u32,
     /// Of a thousand requests: those that spoil every call they are in, and until there is one, those that kill every worker.
     pub(crate) guilty: u32,
     pub(crate) deadly: u32,
+    /// How the calls of the guilty fail.
+    pub(crate) spoils: Fault,
     pub(crate) traffic: Vec<Traffic>,
     pub(crate) requests_max: usize,
     pub(crate) faults: Faults,
@@ -77,14 +68,14 @@ impl Plan {
             kind,
             max_items: rng.pick(&[1, 4, 16]),
             padded: rng.happens(500),
-            backends: (0..rng.index(2) + 1).map(|n| backend(rng, kind, ["first", "second"][n])).collect(),
+            backends: backends(rng, kind, until),
             schedulers: rng.index(2) + 1,
             workers: rng.index(3) + 1,
             ingresses: rng.index(3) + 1,
             quotas: (0..rng.index(3) + 1).map(|_| quota(rng)).collect(),
-            failing: rng.pick(&[0, 0, 50]),
             guilty: rng.pick(&[0, 0, 50]),
             deadly: if is_calm { 0 } else { rng.pick(&[0, 0, 0, 10]) },
+            spoils: rng.pick(&[Fault::Rejected, Fault::Rejected, Fault::Broken, Fault::ServerError, Fault::Malformed]),
             traffic: (0..rng.between(1, 4)).map(|_| traffic(rng, kind, is_calm)).collect(),
             requests_max: REQUESTS_MAX,
             faults: if is_calm { Faults::none(rng, until) } else { Faults::draw(rng, DAWN, until) },
@@ -98,6 +89,11 @@ impl Plan {
         }
     }
 
+    /// Calls fail for no item's fault.
+    pub(crate) fn fails(&self) -> bool {
+        self.backends.iter().any(Backend::fails)
+    }
+
     pub(crate) fn has_limits(&self) -> bool {
         self.quotas.iter().any(|quota| !quota.is_unlimited())
     }
@@ -107,14 +103,14 @@ fn quota(rng: &mut Rng) -> Arc<Quota> {
     Arc::new(Quota { concurrency: rng.pick(&[None, None, Some(2), Some(8)]), ..Quota::default() })
 }
 
-fn backend(rng: &mut Rng, kind: ModelKind, name: &'static str) -> Backend {
-    let (concurrency, shared) = (u32::try_from(rng.between(1, 4)).expect("small"), rng.happens(500));
-    match kind {
-        ModelKind::Array => Backend { name, concurrency, shared, fixed: rng.micros(1_000, 30_000), per_unit: rng.micros(50, 1_000) },
-        ModelKind::Sequence => {
-            Backend { name, concurrency: concurrency * 3, shared, fixed: rng.millis(1, 80), per_unit: rng.micros(10, 2_000) }
-        }
+/// Of which one may be away for a while.
+fn backends(rng: &mut Rng, kind: ModelKind, until: Time) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = (0..rng.index(2) + 1).map(|n| Backend::draw(rng, kind, ["first", "second"][n])).collect();
+    if rng.happens(300) {
+        let victim = rng.index(backends.len());
+        backends[victim].die(rng, until);
     }
+    backends
 }
 
 fn traffic(rng: &mut Rng, kind: ModelKind, is_calm: bool) -> Traffic {

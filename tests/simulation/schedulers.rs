@@ -150,7 +150,7 @@ impl World {
             Happening::Round(_) => self.round(n),
             Happening::Tenure { tenure, .. } => self.hold(n, tenure),
             Happening::Hear { event, .. } => self.take_mail(n, event),
-            Happening::ToScheduler { message, .. } => self.open_mail(n, message),
+            Happening::ToScheduler { message, body, .. } => self.open_mail(n, message, &body),
             Happening::Recorded { revision, id, .. } if self.owns(n, revision) => self.take_mail(n, Event::Committed(id)),
             Happening::Announce { revision, .. } if self.owns(n, revision) => self.announce(n, revision),
             Happening::Pull { revision, lane, .. } if self.owns(n, revision) => self.pull(n, lane),

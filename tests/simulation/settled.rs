@@ -1,7 +1,9 @@
 //! core: what the owner of a batch was promised, and what the files say: each line once, in order, with its own outcome.
 
-use crate::audit::{Audit, Spec};
+use crate::audit::Audit;
 use crate::plan::Plan;
+use crate::spec::Spec;
+use crate::tries::Tries;
 use bytes::Bytes;
 use futures::FutureExt;
 use serde_json::Value;
@@ -41,7 +43,7 @@ impl Audit {
     }
 
     pub(crate) fn judge_batches(&self, broker: &MemoryBroker, plan: &Plan) {
-        self.batches.values().for_each(|book| book.judge(broker, plan));
+        self.batches.values().for_each(|book| book.judge(broker, plan, &self.tries));
     }
 }
 
@@ -50,7 +52,7 @@ impl Book {
         self.known.as_ref().is_some_and(|batch| batch.state.is_terminal())
     }
 
-    fn judge(&self, broker: &MemoryBroker, plan: &Plan) {
+    fn judge(&self, broker: &MemoryBroker, plan: &Plan, tries: &Tries) {
         let batch = self.known.as_ref().expect("a world at rest has no open batch");
         let (output, errors) = (lines(broker, batch.output.as_ref()), lines(broker, batch.errors.as_ref()));
         let counted = (batch.counts.completed, batch.counts.failed);
@@ -64,16 +66,16 @@ impl Book {
             spec.check_answer(&[Bytes::from(body.to_owned())]);
             assert!(!spec.guilty, "{} is answered, which nobody can", spec.id);
         }
-        errors.iter().for_each(|line| self.check_failed(batch, line, plan));
+        errors.iter().for_each(|line| self.check_failed(batch, line, plan, tries));
     }
 
-    fn check_failed(&self, batch: &Batch, line: &Value, plan: &Plan) {
+    fn check_failed(&self, batch: &Batch, line: &Value, plan: &Plan, tries: &Tries) {
         let spec = &self.lines[number(line)];
         let code = line["error"]["code"].as_str().or_else(|| line["response"]["body"]["error"]["code"].as_str()).expect("a code");
         let is_fair = match Code::ALL.iter().find(|known| known.as_str() == code).expect("a code of ours") {
             Code::BatchCancelled => batch.state == BatchState::Cancelled,
             Code::BatchExpired | Code::DeadlineExceeded => !spec.patient,
-            code => spec.is_fair_failure(*code, plan),
+            code => spec.is_fair_failure(*code, plan, tries),
         };
         assert!(is_fair, "{code} is no end for {spec:?}");
     }

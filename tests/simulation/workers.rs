@@ -169,7 +169,8 @@ impl World {
     }
 
     pub(crate) fn report(&mut self, scheduler: &NodeId, message: &ToScheduler) {
-        self.send(Row::Report, || Happening::ToScheduler { scheduler: scheduler.clone(), message: message.clone() });
+        let to = || Happening::ToScheduler { scheduler: scheduler.clone(), message: message.clone(), body: Bytes::new() };
+        self.send(Row::Report, to);
     }
 
     fn cancelled(&mut self, n: usize, cancel: &Cancel) {
@@ -194,7 +195,7 @@ impl World {
     fn announce_credit(&mut self, n: usize) {
         let worker = &self.workers[n];
         let (is_draining, boast) = (worker.table.is_draining(), self.boast());
-        let offer = |backend: &crate::plan::Backend| BackendCredit {
+        let offer = |backend: &crate::backends::Backend| BackendCredit {
             name: backend.name.into(),
             concurrency: if is_draining { 0 } else { backend.concurrency * boast },
             tokens: 1 << 30,

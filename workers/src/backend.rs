@@ -6,7 +6,7 @@
 //! (`local.rs`) is called as what it is, a function. Dropping a call or a stream ends it at the backend at once. Nothing here retries, bisects or chooses a backend.
 
 mod answer;
-mod classify;
+pub(crate) mod classify;
 mod embeddings;
 pub mod http;
 #[cfg(feature = "local")]

@@ -5,6 +5,7 @@ pub mod backend;
 #[cfg(feature = "local")]
 pub mod local;
 mod metrics;
+mod parcels;
 mod run;
 pub mod sandbox;
 mod service;

@@ -11,7 +11,7 @@ mod split;
 pub(crate) use array::run as array;
 pub use deferred::{Begun, begin_one};
 pub(crate) use sequence::run as sequence;
-pub use split::{Groups, Over, Verdict};
+pub use split::{Groups, Over};
 
 use crate::backend::{Backend, BackendError};
 use crate::metrics::Metrics;

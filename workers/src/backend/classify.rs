@@ -21,7 +21,7 @@ pub(crate) fn call(cause: &CallError) -> BackendError {
     if cause.is_connect() { unreachable(detail) } else { broken(&detail) }
 }
 
-fn unreachable(detail: String) -> BackendError {
+pub(crate) fn unreachable(detail: String) -> BackendError {
     let sentence = "The model's backend cannot be reached; try again in a moment.";
     error(Code::BackendUnreachable, sentence, Fault::Connect, detail)
 }
