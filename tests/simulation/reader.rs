@@ -51,8 +51,11 @@ impl World {
             let frames = taken.len();
             let mut deliveries = Vec::new();
             for delivery in taken {
-                let left = if lane.is_deferred() { trim(&broker, delivery).await } else { Ok(Some(delivery)) };
-                deliveries.extend(left.expect("this broker answers"));
+                let Ok(left) = (if lane.is_deferred() { trim(&broker, delivery).await } else { Ok(Some(delivery)) }) else {
+                    deliveries.clear(); // The lane was lost meanwhile: what was read comes again, if it is still there.
+                    break;
+                };
+                deliveries.extend(left);
             }
             Happening::Pulled { scheduler: n, revision, pulled: Pulled { lane, position, deliveries, frames } }
         });
