@@ -6,6 +6,7 @@
 
 use super::batch::{Ended, Member};
 use super::event::{Action, Cause};
+use super::fleet::UNLISTED_AFTER;
 use super::frames::FrameKey;
 use super::item::{Entry, Item, State};
 use super::lanes::aged_after;
@@ -156,16 +157,17 @@ impl Engine {
     ) {
         let late = self.fleet.running_late(worker, running, |id| self.items.contains_key(&id)); // The accept was lost.
         self.hand_over_late(&late, actions);
-        running.iter().for_each(|run| self.leave_to_another(run.id, actions));
+        running.iter().for_each(|run| self.leave_to_another(now, run.id, actions));
         let unlisted = self.fleet.heartbeat(now, worker, backends, running);
         unlisted.iter().for_each(|member| self.interrupted(member, true, actions));
         self.recording.unlisted(now, worker, running).into_iter().for_each(|id| self.unrecorded(id, actions));
     }
 
     /// A worker runs for another owner what waits here. A deferred item's end is not heard here, so that its frame is given
-    /// back: when it comes again, the outcome is on record.
-    fn leave_to_another(&mut self, id: RequestId, actions: &mut Vec<Action>) {
-        let Some(entry) = self.items.get(&id).filter(|entry| !entry.state.is_sent()) else { return };
+    /// back: when it comes again, the outcome is on record. What came back a moment ago may be listed by who had it until then.
+    fn leave_to_another(&mut self, now: Time, id: RequestId, actions: &mut Vec<Action>) {
+        let is_back = |entry: &Entry| entry.retry.as_ref().is_some_and(|retry| now.since(retry.back) < UNLISTED_AFTER);
+        let Some(entry) = self.items.get(&id).filter(|entry| !entry.state.is_sent() && !is_back(entry)) else { return };
         if entry.frame.lane.is_deferred() {
             self.give_back(entry.frame, actions);
         } else {

@@ -1,5 +1,6 @@
 //! core: the tries of one request whose calls fail: how often, where not, and after which pause.
 
+use shared::clock::Time;
 use shared::domain::{Lane, RequestId};
 use shared::wire::Fault;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) struct Retry {
     spoilt: u8,
     /// It was called alone and spoilt it.
     is_suspect: bool,
+    /// When it came back from the last of them.
+    pub(super) back: Time,
     /// It has paused since the last of them.
     pub(super) has_rested: bool,
     /// The budget has not yet paid for the next call.

@@ -92,6 +92,7 @@ impl Engine {
         // Who can wait loses nothing by showing that a backend is still dead.
         let counts = !(failed.is_trial && lane.is_deferred() && !failed.fault.may_be_the_requests());
         retry.failed(&failed.backend, failed.fault, failed.is_alone, counts);
+        retry.back = now;
         let next = self.next_call(now, (id, lane, deadline), &mut retry, failed);
         if let Some(entry) = self.items.get_mut(&id) {
             entry.retry = Some(retry);

@@ -100,6 +100,18 @@ fn a_deferred_request_stays_in_custody_and_is_told_its_end_on_record() {
 }
 
 #[test]
+fn a_list_made_before_a_return_does_not_send_the_request_away() {
+    for of_lane in [item, deferred] {
+        let mut rig = rig_with(ModelKind::Sequence, &["a"]);
+        let sent = rig.deliver(vec![of_lane(1)]);
+        fail_once(&mut rig, &sent, &of_lane(1), Fault::Unavailable);
+        assert_eq!(rig.after(5 * MS, [beat_with(&["a"], &[1])]), [], "it rests here");
+        let again = rig.after(rig.engine.wake_at().since(rig.now), [beat_with(&["a"], &[])]);
+        assert_eq!(places(&again).len(), 1);
+    }
+}
+
+#[test]
 fn what_would_pass_its_deadline_is_not_tried_again() {
     let mut rig = rig_with(ModelKind::Sequence, &["a"]);
     let hasty = Item { deadline: rig.now + 40 * MS, ..item(1) };
