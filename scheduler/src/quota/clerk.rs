@@ -26,6 +26,9 @@ const ROUND_MAX: usize = 64;
 /// Tenants seeded at once; the requests of others are refused until there is room.
 const SEEDINGS_MAX: usize = 64;
 
+/// Sums that a request waits for, one after the other.
+const ROUNDS_MAX: u8 = 3;
+
 /// Until the usage journal holds every call that had ended when it was summed: its writers are 50 ms behind, and a busy
 /// machine adds to that.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -80,7 +83,7 @@ struct Desk<F> {
     metrics: QuotaMetrics,
     tell: F,
     /// Requests that wait until their tenant is seeded: no more than the owner's window holds.
-    parked: HashMap<Arc<str>, Vec<Reserve>>,
+    parked: HashMap<Arc<str>, (Vec<Reserve>, u8)>,
     seedings: FuturesUnordered<BoxFuture<'static, Seeded>>,
     /// Tenants that are summed once more: no more than were seeded lately.
     confirmations: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -129,23 +132,24 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         turn.settled.into_iter().for_each(|settled| self.metrics.settled(settled));
         for (asked, decision) in asked.drain(..).zip(turn.decisions) {
             match decision {
-                Decision::Unseeded => self.park(asked),
+                Decision::Unseeded => self.park(asked, 1),
                 decision => (self.tell)(Verdict::of(&asked, decision)),
             }
         }
         ended.clear();
     }
 
-    fn park(&mut self, asked: Reserve) {
+    /// It waits for a sum, which is its `round`th.
+    fn park(&mut self, asked: Reserve, round: u8) {
         let tenant = Arc::clone(&asked.tenant);
-        if let Some(parked) = self.parked.get_mut(&tenant) {
+        if let Some((parked, _)) = self.parked.get_mut(&tenant) {
             return parked.push(asked);
         }
         if self.parked.len() == SEEDINGS_MAX {
             return (self.tell)(Verdict::of(&asked, Decision::Unseeded));
         }
         self.seedings.push(seed(self.ledger.clone(), Arc::clone(&self.broker), Arc::clone(&tenant), asked.key.clone()).boxed());
-        self.parked.insert(tenant, vec![asked]);
+        self.parked.insert(tenant, (vec![asked], round));
     }
 
     async fn seeded(&mut self, (tenant, seeded): Seeded) {
@@ -155,15 +159,20 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         }
     }
 
-    /// Asks again for those that waited. Who is unseeded still is refused for now: a key that nobody has named, or the day
-    /// has just changed.
+    /// Asks again for those that waited. Who is unseeded still waits for another sum: a key that the last one did not name, the day
+    /// has just changed, or Redis came or went meanwhile.
     async fn unpark(&mut self, tenant: &Arc<str>, seeded: bool) {
-        let waited = self.parked.remove(tenant).unwrap_or_default();
+        let (waited, round) = self.parked.remove(tenant).unwrap_or_default();
         if !seeded {
             return waited.iter().for_each(|asked| (self.tell)(Verdict::of(asked, Decision::Unseeded)));
         }
         let decisions = self.ledger.turn(&[], &waited).await.decisions;
-        waited.iter().zip(decisions).for_each(|(asked, decision)| (self.tell)(Verdict::of(asked, decision)));
+        for (asked, decision) in waited.into_iter().zip(decisions) {
+            match decision {
+                Decision::Unseeded if round < ROUNDS_MAX => self.park(asked, round + 1),
+                decision => (self.tell)(Verdict::of(&asked, decision)),
+            }
+        }
     }
 }
 
