@@ -45,9 +45,14 @@ impl Remembered {
         self.at + retry_after(&self.refusal).unwrap_or(BELIEVED).min(BELIEVED)
     }
 
+    /// What a request costs is not known here: its model's price counts.
     fn refuses(&self, tokens: u32, now: Time) -> bool {
-        let whatever_its_size = matches!(self.refusal.reason, Reason::Requests | Reason::Concurrency | Reason::Unavailable);
-        now < self.ends() && (whatever_its_size || tokens >= self.tokens)
+        now < self.ends()
+            && match self.refusal.reason {
+                Reason::Requests | Reason::Concurrency | Reason::Unavailable => true,
+                Reason::UsdPerDay | Reason::UsdPerMonth => false,
+                _ => tokens >= self.tokens,
+            }
     }
 }
 
@@ -176,9 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn another_model_may_be_cheaper() {
+        let mut refusals = Refusals::default();
+        refusals.note(&account(None), 50, refusal(Reason::UsdPerMonth, Whose::Tenant, 600), Time::ZERO);
+        assert!(refusals.find(&account(None), 50, Time::ZERO).is_none());
+    }
+
+    #[test]
     fn what_lasts_is_asked_about_again_all_the_same() {
         let mut refusals = Refusals::default();
-        refusals.note(&account(None), 1, refusal(Reason::UsdPerMonth, Whose::Tenant, 1_000_000_000), Time::ZERO);
+        refusals.note(&account(None), 1, refusal(Reason::TokensPerMonth, Whose::Tenant, 1_000_000_000), Time::ZERO);
         let found = refusals.find(&account(None), 1, Time::from_millis(1_000)).unwrap();
         assert_eq!(found.retry_after_ms, Some(999_999_000), "the caller is told the whole wait");
         assert!(refusals.find(&account(None), 1, Time::ZERO + BELIEVED).is_none());

@@ -7,7 +7,7 @@ pub use crate::jobs::{accept as submit, addressed, request_id};
 use crate::batches::RequestLine;
 use crate::pending::Pending;
 use crate::publisher;
-use crate::table::{Action, Entry, Table};
+use crate::table::{Action, Entry, EventSizes, Table};
 use crate::ticket::{Meter, Piece, Setback};
 use bytes::Bytes;
 use shared::broker::Stored;
@@ -59,7 +59,19 @@ impl Desk {
         let (meter, stream, model) = (Meter::default(), envelope.stream, Token::of_model(&envelope.model));
         let draining = stream.then(|| meter.clone());
         let pending = Pending::new(stream);
-        self.0.insert(Entry { pending, envelope, model, body, deadline, pieces, meter, account: None, waits: false });
+        self.0.insert(Entry {
+            pending,
+            envelope,
+            model,
+            body,
+            deadline,
+            pieces,
+            meter,
+            events: EventSizes::default(),
+            account: None,
+            waits: false,
+            lies_in: None,
+        });
         Answer { pieces: answer, draining }
     }
 
@@ -81,6 +93,10 @@ impl Desk {
             }
             ToIngress::Refused { id, refusal } => {
                 self.0.give_back(id, refusal);
+                Orders::default()
+            }
+            ToIngress::Moved(moved) => {
+                self.0.moved(moved, now);
                 Orders::default()
             }
             ToIngress::Looked(_) => Orders::default(),

@@ -4,14 +4,14 @@
 //! Only who waits on the line is served by another model; what is deferred waits for its own.
 
 use bytes::Bytes;
-use shared::broker::{Address, Broker, LaneSubject};
+use shared::broker::{Address, Broker, LaneSubject, Stored};
 use shared::config::Model;
 use shared::domain::{Lane, Token};
 use shared::entropy;
 use shared::error::Failure;
 use shared::outbox::Outbox;
 use shared::task::{self, Guarded};
-use shared::wire::{Envelope, Reply, ToIngress, encode_one};
+use shared::wire::{Envelope, Moved, Reply, ToIngress, encode_one};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -63,13 +63,16 @@ async fn run(broker: Arc<dyn Broker>, outbox: Outbox, mut waiting: mpsc::Receive
     while let Some(Onward { envelope, body, failure }) = waiting.recv().await {
         let model = Token::of_model(&envelope.model);
         let to = LaneSubject { lane: Lane::Interactive, model, part: 0, origin: envelope.ingress.clone() };
-        let frame = encode_one(&envelope, &body);
-        if let Err(error) = broker.publish(&to, &entropy::message_id(), frame).await {
-            tracing::warn!(%error, model = %envelope.model, "a request could not be sent on to a fallback");
-            let (id, failure) = (envelope.id, Some(Box::new(failure)));
-            let reply = Reply { id, exec: None, part: 0, last: true, head: None, failure, usage: None };
-            outbox.post(Address::Ingress(envelope.ingress), &ToIngress::Reply(reply), Bytes::new());
-        }
+        let (frame, id) = (encode_one(&envelope, &body), envelope.id);
+        let told = match broker.publish(&to, &entropy::message_id(), frame).await {
+            Ok(Stored { epoch, sequence, .. }) => ToIngress::Moved(Moved { id, model: to.model, epoch, sequence }),
+            Err(error) => {
+                tracing::warn!(%error, model = %envelope.model, "a request could not be sent on to a fallback");
+                let failure = Some(Box::new(failure));
+                ToIngress::Reply(Reply { id, exec: None, part: 0, last: true, head: None, failure, usage: None })
+            }
+        };
+        outbox.post(Address::Ingress(envelope.ingress), &told, Bytes::new());
     }
 }
 

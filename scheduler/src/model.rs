@@ -283,7 +283,7 @@ impl Owner {
                 events.extend(self.quota.hear(verdict, awaited));
             }
             Input::Read(Read::Deliveries(lane, deliveries)) => {
-                events.extend(deliveries.iter().filter_map(|delivery| self.take_delivery(now, lane, delivery)));
+                events.extend(deliveries.iter().filter_map(|delivery| self.take_delivery(lane, delivery)));
             }
             Input::Read(Read::Position { epoch, sequence }) => self.reading.opened(epoch, sequence),
             Input::Surrender(done) => {

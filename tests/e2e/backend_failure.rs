@@ -1,5 +1,5 @@
 //! Promise: one backend of four that is dead, slow or lying is hardly anybody's error, adds little to the others' load, and is
-//! left alone within two seconds; within six where it takes one call at a time.
+//! left alone within two seconds; within four where it takes one call at a time.
 
 use crate::harness::{Mill, Node, Role, SOON, chat, embed, prompt, report, tag, until};
 use loadtest::client::{Answer, Client};
@@ -16,15 +16,15 @@ const CALLERS: usize = 24;
 /// Answers before the trouble, and with it: enough that one error in a thousand shows.
 const WELL: usize = 300;
 const ILL: usize = 3_000;
-/// A backend that hangs is told by this. Five in a row open its breaker: where calls go one by one, that takes five times as
+/// A backend that hangs is told by this. Three in a row open its breaker: where calls go one by one, that takes three times as
 /// long, and the waits for their turns.
 const TIMEOUT_MS: u32 = 200;
 
 const ERRORS_MAX: f64 = 0.001;
 const AMPLIFICATION_MAX: f64 = 1.2;
 const OPENS_WITHIN: Duration = Duration::from_secs(2);
-/// Where a backend takes one call at a time, five failures come one after the other, each when its turn comes.
-const OPENS_WITHIN_ONE_BY_ONE: Duration = Duration::from_secs(6);
+/// Where a backend takes one call at a time, failures come one after the other, each when its turn comes.
+const OPENS_WITHIN_ONE_BY_ONE: Duration = Duration::from_secs(4);
 
 /// What callers ask of the pool.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ async fn a_dead_letter_is_listed_run_again_and_put_away() {
     let mut mill = Mill::up().nats().admin().start().await;
     let admin = mill.admin(0).await;
     let dead = async |args: &[&str]| administer(&admin, &[&["dead"], args].concat()).await;
-    let failing = chat("chat", &prompt("[[fault:status=401]]"));
+    let failing = chat("chat", &prompt("[[fault:status=500]]"));
     let accepted = mill.client().post_with(CHAT, &[("prefer", "respond-async")], failing).await.expect("an answer");
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let job = accepted.json()["id"].as_str().expect("a job").to_owned();

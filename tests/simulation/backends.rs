@@ -9,8 +9,8 @@ use shared::wire::Fault;
 use std::time::Duration;
 use workers::simulated::Job;
 
-/// What befalls calls. All but a refused key may be cured by another try.
-const FAULTS: [Fault; 8] = [
+/// What befalls calls. Another try may cure it.
+const FAULTS: [Fault; 9] = [
     Fault::Connect,
     Fault::Broken,
     Fault::RateLimited,
@@ -18,6 +18,7 @@ const FAULTS: [Fault; 8] = [
     Fault::ServerError,
     Fault::Timeout,
     Fault::Malformed,
+    Fault::Missing,
     Fault::Denied,
 ];
 
@@ -71,7 +72,7 @@ impl Backend {
     fn takes(&self, units: u32, fault: Option<Fault>) -> Duration {
         let usual = self.fixed + self.per_unit * units;
         match fault {
-            Some(Fault::Connect | Fault::RateLimited | Fault::Unavailable | Fault::Denied | Fault::Rejected) => self.fixed,
+            Some(Fault::Connect | Fault::RateLimited | Fault::Unavailable | Fault::Missing | Fault::Denied | Fault::Rejected) => self.fixed,
             Some(Fault::Timeout) => usual * 3,
             Some(Fault::Broken | Fault::ServerError | Fault::Malformed) | None => usual,
         }

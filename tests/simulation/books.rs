@@ -55,9 +55,13 @@ impl Books {
         }
     }
 
-    /// What a worker does not list it has not, or no longer. What it lists and did not accept may be an earlier owner's.
+    /// A worker that lists a whole batch has it. What it does not list it has not, or no longer; of what it lists in part nothing is
+    /// known.
     fn listed(&mut self, worker: &NodeId, running: &[Running]) {
         let is_listed = |id: &RequestId| running.iter().any(|run| run.id == *id);
+        let is_whole = |(to, ids): &(NodeId, Vec<RequestId>)| to == worker && ids.iter().all(is_listed);
+        let whole: Vec<BatchId> = self.sent.iter().filter(|(_, sent)| is_whole(sent)).map(|(batch, _)| *batch).collect();
+        whole.into_iter().for_each(|batch| self.accepted(batch));
         self.sent.retain(|_, (to, ids)| to != worker || !ids.iter().any(is_listed));
         self.had.retain(|(id, _, by)| by != worker || is_listed(id));
     }

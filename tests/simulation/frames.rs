@@ -21,13 +21,12 @@ pub(crate) struct Waiting {
 }
 
 impl Owner {
-    pub(crate) fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery, age: Duration) -> Event {
+    pub(crate) fn take_delivery(&mut self, lane: Lane, delivery: &Delivery, published: Time) -> Event {
         let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
         if lane == Lane::Interactive {
             self.reading.delivered(delivery.epoch, delivery.sequence);
         }
         self.tokens.insert(frame, delivery.token.clone());
-        let published = now.saturating_sub(age);
         let mut items = Vec::new();
         for part in decode(&delivery.frame).expect("a frame that was published") {
             let envelope: Envelope = part.decode().expect("an envelope that was published");

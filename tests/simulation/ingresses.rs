@@ -250,7 +250,7 @@ impl World {
         let id = match &message {
             ToIngress::Reply(reply) => Some(reply.id),
             ToIngress::Refused { id, .. } => Some(*id),
-            ToIngress::Held(_) | ToIngress::Looked(_) => None,
+            ToIngress::Held(_) | ToIngress::Looked(_) | ToIngress::Moved(_) => None,
         };
         let now = self.now;
         let orders = self.ingresses[n].desk.hear(message, body, now);

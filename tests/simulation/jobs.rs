@@ -130,8 +130,9 @@ impl World {
                     let job = job.value;
                     match duty(&job, now_ms, KEEP_MS) {
                         Duty::Expire => {
-                            expire(broker.as_ref(), &job).await;
-                            expired.push(request_id(&job.id));
+                            if expire(broker.as_ref(), &job).await.is_ok() {
+                                expired.push(request_id(&job.id));
+                            }
                         }
                         Duty::LookAfter if !sleeps => drop(look_after(broker.as_ref(), &job, now_ms).await),
                         Duty::LookAfter | Duty::Forget | Duty::Tell | Duty::Nothing => {}

@@ -75,8 +75,8 @@ impl World {
                 continue;
             }
             let owner = self.schedulers[n].owner.as_mut().expect("asked for an owner");
-            let age = if begins_anew { Duration::ZERO } else { delivery.age };
-            let event = owner.take_delivery(now, lane, &delivery, age);
+            let published = if begins_anew { now } else { delivery.stored };
+            let event = owner.take_delivery(lane, &delivery, published);
             self.take_mail(n, event);
         }
         let again = if frames == 0 { PULL_PAUSE } else { Duration::ZERO };

@@ -12,6 +12,7 @@ use scheduler::simulated::{Back, item, unpack};
 use shared::clock::Time;
 use shared::domain::Lane;
 use shared::wire::{self, ItemDone, ItemEnd, ToScheduler, Usage};
+use std::collections::BTreeSet;
 use workers::simulated::{BackendError, Job, Parcels};
 
 impl World {
@@ -26,7 +27,11 @@ impl World {
             }
         }
         let worker = self.workers[n].id.clone();
+        let mut told = BTreeSet::new();
         for (scheduler, returned, body) in parcels.sealed(&worker, error.fault, &error.failure) {
+            // One call for which a request was sent twice is a try of each.
+            let again = returned.items.iter().filter(|item| !told.insert(item.id));
+            again.for_each(|item| self.audit.tries.failed(item.id, error.fault));
             let message = ToScheduler::Returned(returned);
             let to = || Happening::ToScheduler { scheduler: scheduler.clone(), message: message.clone(), body: body.clone() };
             self.send(Row::Returned, to);

@@ -7,8 +7,8 @@ use shared::wire::Fault;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Bad ends in a row that shut a backend.
-const SHUT_AFTER: u32 = 5;
+/// Bad ends in a row that shut a backend, if each of them was a timeout.
+const SHUT_AFTER: u32 = 3;
 
 /// A caller on the line does not wait longer for a backend that is left alone.
 const PATIENCE_MS: u32 = 2_000;

@@ -21,6 +21,7 @@ pub fn spoilt(fault: Fault, retry_after_ms: Option<u32>) -> BackendError {
         Fault::ServerError => classify::status(500, retry_after_ms, None),
         Fault::Timeout => classify::timed_out(Duration::ZERO),
         Fault::Malformed => classify::malformed(&"no answer"),
+        Fault::Missing => classify::status(404, None, None),
         Fault::Denied => classify::status(401, None, None),
         Fault::Rejected => classify::status(400, None, None),
     }

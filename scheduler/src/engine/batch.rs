@@ -102,6 +102,7 @@ impl Batch {
             _ if self.has_answers => Some(Verdict::Good),
             Some(Fault::Rejected) => Some(Verdict::Good),
             None | Some(Fault::RateLimited) => None,
+            Some(Fault::Timeout) => Some(Verdict::Silent),
             Some(_) => Some(Verdict::Bad),
         }
     }
@@ -124,7 +125,7 @@ const READ_AS_FAST: u64 = 16;
 
 /// Whether a smaller call may have had an answer.
 const fn may_be_the_size(fault: Fault) -> bool {
-    !matches!(fault, Fault::Connect | Fault::RateLimited | Fault::Denied)
+    !matches!(fault, Fault::Connect | Fault::RateLimited | Fault::Missing | Fault::Denied)
 }
 
 /// How one item of a batch ended there.

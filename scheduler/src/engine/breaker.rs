@@ -1,6 +1,7 @@
 //! core: the circuit breaker of one backend: whether calls go there, from how its last ones ended.
 //!
-//! It trips after five bad ends in a row (a dead backend is told by the first of them), or when fewer than 70 % of at least
+//! It trips after five bad ends in a row (a dead backend is told by the first of them; an end that took a whole timeout counts as two,
+//! because where calls go one by one the next is as long in coming), or when fewer than 70 % of at least
 //! twenty in ten seconds were good (one that fails now and then never fails five times in a row). Open, it lets nothing through for
 //! a second, twice as long each time up to 30 s; then one call is its trial, which closes it or opens it again.
 
@@ -25,6 +26,8 @@ const OPEN_MAX: Duration = Duration::from_secs(30);
 pub(super) enum Verdict {
     Good,
     Bad,
+    /// There was no answer in time.
+    Silent,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,15 +78,16 @@ impl Breaker {
                 self.bad_in_a_row = 0;
                 self.ends.add(now, [1, 0]);
             }
-            (State::Closed, Verdict::Bad) => {
-                self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
+            (State::Closed, Verdict::Bad | Verdict::Silent) => {
+                let weight = if verdict == Verdict::Silent { 2 } else { 1 };
+                self.bad_in_a_row = self.bad_in_a_row.saturating_add(weight);
                 self.ends.add(now, [0, 1]);
             }
             (State::Trial(trial, _), Verdict::Good) if trial == batch => *self = Self::default(),
-            (State::Trial(trial, _), Verdict::Bad) if trial == batch => self.open(now),
+            (State::Trial(trial, _), Verdict::Bad | Verdict::Silent) if trial == batch => self.open(now),
             (State::Open(_) | State::Trial(..), _) => {}
         }
-        verdict == Verdict::Bad && self.is_failing(now)
+        verdict != Verdict::Good && self.is_failing(now)
     }
 
     /// A call will not be heard of any more, or its end says nothing. If it was the trial, there may be another.
@@ -144,6 +148,13 @@ mod tests {
         assert_eq!(bad(&mut breaker, 4), [false; 4]);
         breaker.ended(at(0), BATCH, Verdict::Good);
         assert_eq!(bad(&mut breaker, 5), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn three_timeouts_in_a_row_trip_it() {
+        let mut breaker = Breaker::default();
+        let ends: Vec<bool> = (0..3).map(|_| breaker.ended(at(0), BATCH, Verdict::Silent)).collect();
+        assert_eq!(ends, [false, false, true]);
     }
 
     #[test]

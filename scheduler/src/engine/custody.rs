@@ -155,6 +155,7 @@ impl Engine {
         running: &[Running],
         actions: &mut Vec<Action>,
     ) {
+        self.fleet.all_listed(worker, running).into_iter().for_each(|batch| self.accepted(worker, batch, actions));
         let late = self.fleet.running_late(worker, running, |id| self.items.contains_key(&id)); // The accept was lost.
         self.hand_over_late(&late, actions);
         running.iter().for_each(|run| self.leave_to_another(now, run.id, actions));

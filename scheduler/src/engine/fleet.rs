@@ -124,6 +124,14 @@ impl Fleet {
         self.accept(worker, id)
     }
 
+    /// Batches that a worker has not accepted and whose items it lists, all of them: it has them, and its accept was lost or is late.
+    pub(super) fn all_listed(&self, worker: &NodeId, running: &[Running]) -> Vec<BatchId> {
+        let is_listed = |member: &Member| running.iter().any(|run| run.id == member.id);
+        let has_all = |batch: &Batch| batch.slot.worker == *worker && batch.accepted.is_none() && batch.members.iter().all(is_listed);
+        let waits = self.unaccepted.iter().filter(|(_, id)| self.batches.get(id).is_some_and(has_all));
+        waits.map(|(_, id)| *id).collect()
+    }
+
     /// The worker lists items of batches that were taken back from it: returns those to hand over.
     pub(super) fn running_late(&mut self, worker: &NodeId, running: &[Running], is_here: impl Fn(RequestId) -> bool) -> Vec<Member> {
         let is_listed = |member: &Member| running.iter().any(|run| run.id == member.id);

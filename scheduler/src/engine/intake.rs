@@ -115,11 +115,8 @@ impl Engine {
             actions.push(Action::Refuse { id, ingress: entry.item.ingress.clone(), refusal });
             return self.drop_item(id, actions);
         }
-        if refusal.retry_after_ms.is_none() && !refusal.is_exhausted() {
-            return self.fail(id, Cause::Here(Code::OverLimit), actions);
-        }
-        let wait = refusal.retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
-        let refused = Refused { wait, opens_with_an_end: refusal.reason == Reason::Concurrency };
+        let Some(ms) = refusal.retry_after_ms else { return self.fail(id, Cause::Here(Code::OverLimit), actions) };
+        let refused = Refused { wait: Duration::from_millis(ms.into()), opens_with_an_end: refusal.reason == Reason::Concurrency };
         self.turnstiles.refused(&entry.item.account(), entry.order, id, now, refused);
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Place {
     configured: u32,
     /// It asked not to be called before.
     held_until: Time,
+    /// When it was last called.
+    pub(super) called: Time,
 }
 
 /// By backend, so that looking one up takes no key of its own; then by worker, where each has its own.
@@ -121,6 +123,7 @@ impl Places {
     /// A call is made.
     pub(super) fn called(&mut self, now: Time, key: &SlotKey, batch: BatchId) {
         if let Some(place) = self.get_mut(key) {
+            place.called = now;
             place.breaker.called(now, batch);
             place.concurrency.called(place.calls + 1);
         }

@@ -9,6 +9,10 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// The same for what is deferred and met a rate limit: those that are counted by the minute have passed before the tries are used up.
+const LIMITED_PAUSE: Duration = Duration::from_secs(10);
+const LIMITED_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// A request that was in so many spoilt calls goes alone, so that it spoils nobody else's.
 const SPOILT_TOGETHER_MAX: u8 = 2;
 
@@ -32,6 +36,10 @@ pub(super) struct Retry {
     spoilt: u8,
     /// It was called alone and spoilt it.
     is_suspect: bool,
+    /// The last call met a rate limit.
+    is_limited: bool,
+    /// Nobody waits on the line.
+    pub(super) has_time: bool,
     /// When it came back from the last of them.
     pub(super) back: Time,
     /// It has paused since the last of them.
@@ -45,6 +53,7 @@ impl Retry {
     pub(super) fn failed(&mut self, backend: &str, fault: Fault, is_alone: bool, counts: bool) {
         self.failed = self.failed.saturating_add(counts.into());
         self.has_rested = false;
+        self.is_limited = fault == Fault::RateLimited;
         if !self.tried.iter().any(|tried| **tried == *backend) {
             self.tried.push(backend.into());
         }
@@ -75,9 +84,10 @@ impl Retry {
 
     /// Before the next call, where one was made before. Ids spread those that failed together.
     pub(super) fn pause(&self, id: RequestId) -> Duration {
-        let doubled = PAUSE.saturating_mul(1 << self.failed.saturating_sub(1).min(16));
+        let (first, longest) = if self.is_limited && self.has_time { (LIMITED_PAUSE, LIMITED_PAUSE_MAX) } else { (PAUSE, PAUSE_MAX) };
+        let doubled = first.saturating_mul(1 << self.failed.saturating_sub(1).min(16));
         let spread = id.0.as_u128() as u8;
-        doubled.min(PAUSE_MAX).mul_f64(0.5 + f64::from(spread) / 512.0)
+        doubled.min(longest).mul_f64(0.5 + f64::from(spread) / 512.0)
     }
 }
 
@@ -93,6 +103,20 @@ mod tests {
         assert_eq!(pause(2, 0), Duration::from_millis(100));
         assert!(pause(1, 255) > Duration::from_millis(99));
         assert_eq!(pause(250, 0), PAUSE_MAX / 2);
+    }
+
+    #[test]
+    fn who_has_time_outlasts_a_limit_by_the_minute() {
+        let tries = |has_time, calls| {
+            let mut retry = Retry { has_time, ..Retry::default() };
+            let pauses = (1..calls).map(|_| {
+                retry.failed("a", Fault::RateLimited, true, true);
+                retry.pause(RequestId(Uuid::from_u128(0)))
+            });
+            pauses.sum::<Duration>()
+        };
+        assert!(tries(true, calls_max(Lane::Async)) > Duration::from_secs(60));
+        assert!(tries(false, calls_max(Lane::Interactive)) < Duration::from_secs(1));
     }
 
     #[test]

@@ -90,8 +90,10 @@ impl Engine {
         let mut retry = entry.retry.take().unwrap_or_default();
         let (lane, deadline) = (entry.item.lane, entry.item.deadline);
         // Who can wait loses nothing by showing that a backend is still dead.
-        let counts = !(failed.is_trial && lane.is_deferred() && !failed.fault.may_be_the_requests());
+        let may_pass = !failed.fault.may_be_the_requests() && !failed.fault.is_the_operators();
+        let counts = !(failed.is_trial && lane.is_deferred() && may_pass);
         retry.failed(&failed.backend, failed.fault, failed.is_alone, counts);
+        retry.has_time = lane.is_deferred();
         retry.back = now;
         let next = self.next_call(now, (id, lane, deadline), &mut retry, failed);
         if let Some(entry) = self.items.get_mut(&id) {

@@ -58,14 +58,14 @@ impl Fleet {
         self.distinct(now).map(|(_, credit, place)| place.capacity(now, credit).saturating_sub(place.calls)).sum()
     }
 
-    /// The freest backend with room for so many tokens, at its least loaded worker; what fails comes last, and after it those in
-    /// `tried`.
+    /// The freest backend with room for so many tokens, at its least loaded worker; of equals the one that has not been called for
+    /// longest. What fails comes last, and after it those in `tried`.
     pub(super) fn free_slot(&self, now: Time, tokens: u32, tried: &[Box<str>]) -> Option<Slot> {
         let free = self.candidates(now).filter(|(_, credit, place)| place.has_room(now, credit, tokens));
         let best = free.min_by_key(|(worker, credit, place)| {
             let used = u64::from(place.calls) * 1_000 / u64::from(place.capacity(now, credit).max(1));
             let worker = &self.workers[*worker];
-            (tried.contains(&credit.name), place.is_failing(now), used, worker.tokens, worker.served)
+            (tried.contains(&credit.name), place.is_failing(now), used, worker.tokens, worker.served, place.called)
         });
         best.map(|(worker, credit, _)| Slot { worker: worker.clone(), backend: credit.name.clone(), key: SlotKey::of(worker, credit) })
     }

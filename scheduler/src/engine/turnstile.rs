@@ -75,14 +75,14 @@ impl Turnstiles {
         self.left(account, order);
     }
 
-    /// One that was asked about was refused: it and the others wait for so long, or, as far as they can tell, for ever.
+    /// One that was asked about was refused: it and the others wait for so long.
     pub(super) fn refused(&mut self, account: &Account, order: u64, id: RequestId, now: Time, refusal: Refused) {
         let Some(turnstile) = self.accounts.get_mut(account) else { return };
         turnstile.asked = turnstile.asked.saturating_sub(1);
         turnstile.waiting.insert(order, id);
         turnstile.allowed = 1;
         turnstile.opens_with_an_end = refusal.opens_with_an_end;
-        let until = now + refusal.wait.unwrap_or(RETRY_MAX).clamp(RETRY_MIN, RETRY_MAX);
+        let until = now + refusal.wait.clamp(RETRY_MIN, RETRY_MAX);
         if let Some(before) = turnstile.shut_until.replace(until) {
             self.due.remove(&(before, account.clone()));
         }
@@ -137,7 +137,7 @@ impl Turnstiles {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused {
     /// `None`: the limit does not know.
-    pub(super) wait: Option<Duration>,
+    pub(super) wait: Duration,
     pub(super) opens_with_an_end: bool,
 }
 
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     const NOW: Time = Time::from_millis(1_000);
-    const RATE: Refused = Refused { wait: Some(Duration::from_millis(100)), opens_with_an_end: false };
+    const RATE: Refused = Refused { wait: Duration::from_millis(100), opens_with_an_end: false };
 
     fn account() -> Account {
         ("t".into(), None)
@@ -188,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_time_is_tried_each_minute() {
+    fn what_opens_in_weeks_is_tried_each_minute() {
         let mut turnstiles = full(1);
         let first = turnstiles.next(&account()).unwrap();
-        turnstiles.refused(&account(), 0, first, NOW, Refused { wait: None, opens_with_an_end: false });
+        turnstiles.refused(&account(), 0, first, NOW, Refused { wait: RETRY_MAX * 60 * 24 * 20, ..RATE });
         assert_eq!(turnstiles.first_due(), Some(NOW + RETRY_MAX));
         turnstiles.left(&account(), 0);
         assert_eq!(turnstiles.first_due(), None, "until its deadline, say");

@@ -22,7 +22,7 @@ pub(super) struct Waiting {
 }
 
 impl Owner {
-    pub(super) fn take_delivery(&mut self, now: Time, lane: Lane, delivery: &Delivery) -> Option<Event> {
+    pub(super) fn take_delivery(&mut self, lane: Lane, delivery: &Delivery) -> Option<Event> {
         let frame = FrameKey { lane, epoch: delivery.epoch, sequence: delivery.sequence };
         if lane == Lane::Interactive {
             self.reading.delivered(delivery.epoch, delivery.sequence);
@@ -36,7 +36,6 @@ impl Owner {
             }
         };
         self.tokens.insert(frame, delivery.token.clone());
-        let published = now.saturating_sub(delivery.age);
         let mut items = Vec::with_capacity(parts.len());
         for part in parts {
             let envelope = match part.decode::<Envelope>() {
@@ -46,6 +45,7 @@ impl Owner {
                     continue;
                 }
             };
+            let published = delivery.stored;
             let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
             let waiting = |part: Part| Waiting { envelope: part.head, body: part.body, frame, published, deadline, again: false };
             items.push(self.take_request(envelope, part, waiting));

@@ -132,52 +132,63 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
         turn.settled.into_iter().for_each(|settled| self.metrics.settled(settled));
         for (asked, decision) in asked.drain(..).zip(turn.decisions) {
             match decision {
-                Decision::Unseeded => self.park(asked, 1),
+                Decision::Unseeded => self.park(asked),
                 decision => (self.tell)(Verdict::of(&asked, decision)),
             }
         }
         ended.clear();
     }
 
-    /// It waits for a sum, which is its `round`th.
-    fn park(&mut self, asked: Reserve, round: u8) {
-        let tenant = Arc::clone(&asked.tenant);
-        if let Some((parked, _)) = self.parked.get_mut(&tenant) {
+    /// It waits until its tenant's use has been summed.
+    fn park(&mut self, asked: Reserve) {
+        if let Some((parked, _)) = self.parked.get_mut(&asked.tenant) {
             return parked.push(asked);
         }
         if self.parked.len() == SEEDINGS_MAX {
             return (self.tell)(Verdict::of(&asked, Decision::Unseeded));
         }
-        self.seedings.push(seed(self.ledger.clone(), Arc::clone(&self.broker), Arc::clone(&tenant), asked.key.clone()).boxed());
-        self.parked.insert(tenant, (vec![asked], round));
+        self.sum_for(Arc::clone(&asked.tenant), vec![asked], 1);
+    }
+
+    /// The `round`th sum that these wait for, which names their keys.
+    fn sum_for(&mut self, tenant: Arc<str>, waiting: Vec<Reserve>, round: u8) {
+        let mut keys: Vec<Arc<str>> = waiting.iter().filter_map(|asked| asked.key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        self.seedings.push(seed(self.ledger.clone(), Arc::clone(&self.broker), Arc::clone(&tenant), keys).boxed());
+        self.parked.insert(tenant, (waiting, round));
     }
 
     async fn seeded(&mut self, (tenant, seeded): Seeded) {
-        self.unpark(&tenant, seeded).await;
+        self.unpark(Arc::clone(&tenant), seeded).await;
         if seeded && self.confirmations.len() < SEEDINGS_MAX {
             self.confirmations.push(confirm(self.ledger.clone(), Arc::clone(&self.broker), tenant).boxed());
         }
     }
 
-    /// Asks again for those that waited. Who is unseeded still waits for another sum: a key that the last one did not name, the day
-    /// has just changed, or Redis came or went meanwhile.
-    async fn unpark(&mut self, tenant: &Arc<str>, seeded: bool) {
-        let (waited, round) = self.parked.remove(tenant).unwrap_or_default();
+    /// Asks again for those that waited. Who is unseeded still waits for another sum: they came while the last one was made and it did
+    /// not name their key, the day has just changed, or Redis came or went meanwhile.
+    async fn unpark(&mut self, tenant: Arc<str>, seeded: bool) {
+        let (waited, round) = self.parked.remove(&tenant).unwrap_or_default();
         if !seeded {
             return waited.iter().for_each(|asked| (self.tell)(Verdict::of(asked, Decision::Unseeded)));
         }
         let decisions = self.ledger.turn(&[], &waited).await.decisions;
+        let mut unseeded = Vec::new();
         for (asked, decision) in waited.into_iter().zip(decisions) {
             match decision {
-                Decision::Unseeded if round < ROUNDS_MAX => self.park(asked, round + 1),
+                Decision::Unseeded if round < ROUNDS_MAX => unseeded.push(asked),
                 decision => (self.tell)(Verdict::of(&asked, decision)),
             }
+        }
+        if !unseeded.is_empty() {
+            self.sum_for(tenant, unseeded, round + 1);
         }
     }
 }
 
-async fn seed(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>, key: Option<Arc<str>>) -> Seeded {
-    match seeding::sum(&*broker, &tenant, key.as_ref(), false).await {
+async fn seed(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>, keys: Vec<Arc<str>>) -> Seeded {
+    match seeding::sum(&*broker, &tenant, &keys, false).await {
         Ok(sum) => {
             ledger.seed(&sum).await;
             (tenant, true)
@@ -193,8 +204,46 @@ async fn seed(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>, key: Op
 /// once more when the journal must hold it.
 async fn confirm(ledger: Ledger, broker: Arc<dyn Broker>, tenant: Arc<str>) {
     tokio::time::sleep(CATCH_UP).await;
-    match seeding::sum(&*broker, &tenant, None, true).await {
+    match seeding::sum(&*broker, &tenant, &[], true).await {
         Ok(sum) => drop(ledger.seed(&sum).await),
         Err(error) => tracing::warn!(%error, "what a tenant has used could not be summed once more: its last moments may not be counted"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use shared::broker::memory::MemoryBroker;
+    use shared::quota::memory::MemoryLedger;
+    use shared::quota::{Quota, Quotas};
+
+    fn asked(key: &str) -> Reserve {
+        let budget = |tokens| Arc::new(Quota { tokens_per_day: Some(tokens), ..Quota::default() });
+        let quotas = Quotas { tenant: budget(1_000), key: Some(budget(100)) };
+        let id = shared::entropy::request_id();
+        Reserve { id, tenant: "tenant".into(), key: Some(key.into()), quotas, tokens: 1, nano_usd: 0 }
+    }
+
+    /// What is said of requests of one tenant that come together, by their keys.
+    async fn said_of(keys: &[&str]) -> Vec<(String, Decision)> {
+        let (said, mut heard) = mpsc::unbounded_channel();
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap().of_quota("model");
+        let ledger = Ledger::Own(Arc::new(MemoryLedger::default()));
+        let clerk = Clerk::start(ledger, MemoryBroker::new(), metrics, move |verdict| said.send(verdict).unwrap());
+        keys.iter().for_each(|key| clerk.order(Order::Reserve(asked(key))));
+        let mut all = Vec::new();
+        while all.len() < keys.len() {
+            let verdict = heard.recv().await.expect("the clerk lives");
+            all.push((verdict.account.key.unwrap().to_string(), verdict.decision));
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_unseeded_after_a_sum_made_for_another_key_waits_for_one_that_names_theirs() {
+        for (key, decision) in said_of(&["one", "two", "three", "two", "four", "five"]).await {
+            assert!(matches!(decision, Decision::Granted(_)), "{key}: {decision:?}");
+        }
     }
 }

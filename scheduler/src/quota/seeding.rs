@@ -10,14 +10,13 @@ use std::time::Duration;
 /// Time for a tenant's month to be read: some millions of calls. Its requests wait for it, or are refused meanwhile.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// The sum of a tenant's usage. `key` is the key that asked: it is named even where it has used nothing yet.
-pub(super) async fn sum(broker: &dyn Broker, tenant: &Arc<str>, key: Option<&Arc<str>>, force: bool) -> Result<Seed, BrokerError> {
+/// The sum of a tenant's usage. `asking` are keys that ask: they are named even where they have used nothing yet.
+pub(super) async fn sum(broker: &dyn Broker, tenant: &Arc<str>, asking: &[Arc<str>], force: bool) -> Result<Seed, BrokerError> {
     let read = tokio::time::timeout(READ_WITHIN, usage::sum(broker, tenant, clock::unix())).await;
     let sum = read.map_err(|_| BrokerError::Unavailable("the usage journal was not read in time".into()))??;
     let mut keys: Vec<(Arc<str>, Totals)> = sum.keys.iter().map(|(id, of_key)| (Arc::from(&**id), totals(of_key))).collect();
-    if let Some(key) = key.filter(|key| !sum.keys.contains_key(&***key)) {
-        keys.push((Arc::clone(key), Totals::default()));
-    }
+    let unused = asking.iter().filter(|key| !sum.keys.contains_key(&***key));
+    keys.extend(unused.map(|key| (Arc::clone(key), Totals::default())));
     Ok(Seed {
         tenant: Arc::clone(tenant),
         totals: totals(&sum.totals),

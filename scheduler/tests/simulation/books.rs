@@ -243,6 +243,9 @@ impl Books {
             self.freed = now; // It may have been given up here a little before it is there.
         }
         let lists = |id: &RequestId| running.iter().any(|run| run.id == *id);
+        for batch in self.batches.values_mut().filter(|batch| batch.worker == *worker && !batch.is_taken_back) {
+            batch.is_accepted |= batch.items.keys().all(lists); // Its accept was lost or is late.
+        }
         for batch in self.batches.values_mut().filter(|batch| batch.worker == *worker) {
             let is_late = batch.is_taken_back && !batch.is_accepted && batch.items.keys().any(lists);
             if is_late {

@@ -25,16 +25,19 @@ pub enum Fault {
     /// An answer that cannot be read, or that answers another number of inputs.
     #[serde(rename = "malformed")]
     Malformed,
+    /// It does not know the model that it is asked for, or the path: 404.
+    #[serde(rename = "missing")]
+    Missing,
     /// It does not accept our key: 401, 403.
     #[serde(rename = "denied")]
     Denied,
-    /// It calls the request itself wrong: 400, 404, 413, 422.
+    /// It calls the request itself wrong: 400, 413, 422.
     #[serde(rename = "rejected")]
     Rejected,
 }
 
 impl Fault {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Connect,
         Self::Broken,
         Self::RateLimited,
@@ -42,6 +45,7 @@ impl Fault {
         Self::ServerError,
         Self::Timeout,
         Self::Malformed,
+        Self::Missing,
         Self::Denied,
         Self::Rejected,
     ];
@@ -55,6 +59,7 @@ impl Fault {
             Self::ServerError => "error",
             Self::Timeout => "timeout",
             Self::Malformed => "malformed",
+            Self::Missing => "missing",
             Self::Denied => "denied",
             Self::Rejected => "rejected",
         }
@@ -62,12 +67,17 @@ impl Fault {
 
     /// Whether another try may end better, here or at another backend.
     pub const fn is_curable(self) -> bool {
-        !matches!(self, Self::Denied | Self::Rejected)
+        !matches!(self, Self::Rejected)
     }
 
     /// Whether what was asked may be why: a server that crashes on one input looks so.
     pub const fn may_be_the_requests(self) -> bool {
         matches!(self, Self::Broken | Self::ServerError | Self::Malformed | Self::Rejected)
+    }
+
+    /// Whether it passes only when somebody mends something.
+    pub const fn is_the_operators(self) -> bool {
+        matches!(self, Self::Missing | Self::Denied)
     }
 
     /// Whether the backend was offered more than it takes now.

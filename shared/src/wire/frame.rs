@@ -18,6 +18,10 @@ pub const FRAME_BYTES_MAX: usize = 768 * 1024;
 /// A sender puts at most this many waiting messages into one frame: past it the gain is flat and the loss of one frame grows.
 pub const COALESCE_MAX: usize = 64;
 
+/// A part of an answer is at most this large, so that it fits a frame with its head. One that is as large is not the last of what it
+/// is a part of.
+pub const PART_BYTES_MAX: usize = 512 * 1024;
+
 /// A frame holds at most this many parts: a bound for the reader, above any batch.
 const PARTS_MAX: usize = 4_096;
 

@@ -55,6 +55,17 @@ pub enum ToIngress {
     Held(Held),
     #[serde(rename = "looked")]
     Looked(Looked),
+    #[serde(rename = "moved")]
+    Moved(Moved),
+}
+
+/// A request lies in another model's lane now, which is to serve it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub id: RequestId,
+    pub model: Token,
+    pub epoch: u64,
+    pub sequence: u64,
 }
 
 /// Asks for the live usage of a tenant and of some of its keys.
@@ -413,6 +424,7 @@ mod tests {
         let look = Look { tenant: quota::Usage { settled: Some(Totals::default()), ..Default::default() }, keys: vec![Default::default()] };
         round_trips(&ToIngress::Looked(Looked { ask: 1, from: node.clone(), shared: false, look }));
         let passed = Passed { model: model.clone(), epoch: 1, sequence: 2 };
+        round_trips(&ToIngress::Moved(Moved { id, model: model.clone(), epoch: 1, sequence: 2 }));
         round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
         let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true, rest_ms: 0 };
         let running = Running { id, exec, lane: Lane::Bulk };

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How much of a backend's own message the caller is shown, in characters: the reason stands at the beginning.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// How long a backend is left alone that is asked too much and does not say how long.
+const RETRY_AFTER_MS: u32 = 1_000;
+
 fn error(code: Code, sentence: impl Into<String>, fault: Fault, detail: impl Into<String>) -> BackendError {
     BackendError { failure: Failure::new(code, sentence), fault, blame: Blame::of(fault), detail: detail.into() }
 }
@@ -43,7 +46,7 @@ pub(crate) fn status(status: u16, retry_after_ms: Option<u32>, message: Option<&
     match status {
         400 | 413 | 422 => rejected(status, message, detail),
         // The model or the path is not there, whatever else was in the call.
-        404 => BackendError { blame: Blame::Backend, ..rejected(status, message, detail) },
+        404 => missing(message, detail),
         401 | 403 => {
             let sentence = "The model's backend does not accept this gateway's key for it; tell the operator.";
             error(Code::BackendStatus, sentence, Fault::Denied, detail)
@@ -51,7 +54,7 @@ pub(crate) fn status(status: u16, retry_after_ms: Option<u32>, message: Option<&
         429 => {
             let sentence = "The model's backend has reached its rate limit; try again after a wait.";
             let mut limited = error(Code::BackendRateLimited, sentence, Fault::RateLimited, detail);
-            limited.failure.retry_after_ms = retry_after_ms;
+            limited.failure.retry_after_ms = retry_after_ms.or(Some(RETRY_AFTER_MS));
             limited
         }
         500 => failed(status, retry_after_ms, Fault::ServerError, detail),
@@ -78,6 +81,13 @@ fn rejected(status: u16, message: Option<&str>, detail: String) -> BackendError 
         _ => format!("The model's backend rejected the request with status {status}; check its parameters."),
     };
     error(Code::BackendRejected, sentence, Fault::Rejected, detail)
+}
+
+fn missing(message: Option<&str>, detail: String) -> BackendError {
+    let why = message.map(presentable).filter(|message| !message.is_empty());
+    let why = why.map_or_else(|| "status 404".to_owned(), |message| format!("status 404: {message}"));
+    let sentence = format!("The model's backend does not know the model or the path ({why}); tell the operator.");
+    error(Code::BackendStatus, sentence, Fault::Missing, detail)
 }
 
 fn failed(status: u16, retry_after_ms: Option<u32>, fault: Fault, detail: String) -> BackendError {
@@ -136,7 +146,7 @@ mod tests {
             (400, Code::BackendRejected, Fault::Rejected, MaybeItem),
             (413, Code::BackendRejected, Fault::Rejected, MaybeItem),
             (422, Code::BackendRejected, Fault::Rejected, MaybeItem),
-            (404, Code::BackendRejected, Fault::Rejected, Backend),
+            (404, Code::BackendStatus, Fault::Missing, Backend),
             (401, Code::BackendStatus, Fault::Denied, Backend),
             (403, Code::BackendStatus, Fault::Denied, Backend),
             (429, Code::BackendRateLimited, Fault::RateLimited, Backend),
@@ -155,6 +165,7 @@ mod tests {
     fn a_wait_the_backend_asks_for_is_passed_on() {
         assert_eq!(status(429, Some(7_000), None).failure.retry_after_ms, Some(7_000));
         assert_eq!(status(503, Some(1_000), None).failure.retry_after_ms, Some(1_000));
+        assert_eq!(status(429, None, None).failure.retry_after_ms, Some(1_000), "one that does not say how long rests a moment");
     }
 
     #[test]

@@ -21,6 +21,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// sends into a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How often an HTTP/2 connection with calls on it is asked whether somebody is there, and how long the answer may take: a timeout
+/// ends a call and not its connection, and the next would be made on a dead one.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
 /// Idle connections kept per backend: a burst of calls, without holding a backend's every descriptor.
 const IDLE_PER_HOST_MAX: usize = 128;
 
@@ -67,6 +71,9 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
             .build(secured.enable_all_versions().wrap_connector(connector));
         Ok(Self { pool })
     }

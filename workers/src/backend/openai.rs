@@ -71,7 +71,8 @@ impl OpenAi {
         if let Some(rest) = rate_limit::rest(response.headers()) {
             self.rests_until.fetch_max((clock::now() + rest).as_micros().div_ceil(1_000), Ordering::Relaxed);
         }
-        Ok(response.into())
+        let response = Response::from(response);
+        Ok(if op == Operation::Responses { response.that_names_things() } else { response })
     }
 
     fn uri(&self, op: Operation) -> &Uri {

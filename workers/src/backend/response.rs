@@ -8,6 +8,8 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use shared::clock;
+use std::time::UNIX_EPOCH;
 
 /// The largest whole answer: 2,048 vectors of 4,096 dimensions in base64 are 43 MiB.
 const WHOLE_BYTES_MAX: usize = 64 << 20;
@@ -20,6 +22,8 @@ const RETRY_AFTER_S_MAX: f64 = 120.0;
 
 pub(crate) struct Response {
     status: u16,
+    /// What it was asked for may name things that are not there.
+    names_things: bool,
     is_event_stream: bool,
     retry_after_ms: Option<u32>,
     body: Body,
@@ -47,18 +51,31 @@ impl From<http::Response<Incoming>> for Response {
     fn from(response: http::Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let is_event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
-        Self { status: head.status.as_u16(), is_event_stream, retry_after_ms: retry_after_ms(&head.headers), body: Body::Http(body) }
+        let (status, retry_after_ms) = (head.status.as_u16(), retry_after_ms(&head.headers));
+        Self { status, names_things: false, is_event_stream, retry_after_ms, body: Body::Http(body) }
     }
 }
 
 impl From<sandbox::Reply> for Response {
     fn from(reply: sandbox::Reply) -> Self {
         let retry_after_ms = reply.retry_after_s().map(|s| s * 1_000);
-        Self { status: reply.status, is_event_stream: reply.is_event_stream, retry_after_ms, body: Body::Sandbox(reply.body) }
+        Self {
+            status: reply.status,
+            names_things: false,
+            is_event_stream: reply.is_event_stream,
+            retry_after_ms,
+            body: Body::Sandbox(reply.body),
+        }
     }
 }
 
 impl Response {
+    /// To a request that names an earlier response, or a file: 404 may speak of that.
+    pub(crate) const fn that_names_things(mut self) -> Self {
+        self.names_things = true;
+        self
+    }
+
     /// The whole body of a success.
     pub(crate) async fn whole(self) -> Result<Bytes, BackendError> {
         if !self.is_success() {
@@ -90,7 +107,8 @@ impl Response {
 
     async fn refusal(self) -> BackendError {
         let body = self.body.whole(ERROR_BYTES_MAX).await.unwrap_or_default();
-        classify::status(self.status, self.retry_after_ms, answer::complaint(&body).message.as_deref())
+        let status = if self.names_things && self.status == 404 { 400 } else { self.status };
+        classify::status(status, self.retry_after_ms, answer::complaint(&body).message.as_deref())
     }
 }
 
@@ -132,11 +150,14 @@ fn capped(body: Bytes, bytes_max: usize) -> Result<Bytes, Unread> {
     if body.len() > bytes_max { Err(Unread::TooLarge(bytes_max)) } else { Ok(body) }
 }
 
-/// `retry-after-ms`, else `retry-after` in seconds. The date form is rare and needs a wall clock: it is left aside.
+/// `retry-after-ms`, else `retry-after`: in seconds, or the date that it will be then.
 fn retry_after_ms(headers: &HeaderMap) -> Option<u32> {
+    let date = |value: &http::HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok()?.duration_since(UNIX_EPOCH).ok();
     let number = |value: &http::HeaderValue| value.to_str().ok()?.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
     let ms = headers.get("retry-after-ms").and_then(number);
-    let seconds = ms.map(|ms| ms / 1_000.0).or_else(|| headers.get(RETRY_AFTER).and_then(number))?;
+    let after = headers.get(RETRY_AFTER);
+    let seconds = ms.map(|ms| ms / 1_000.0).or_else(|| after.and_then(number));
+    let seconds = seconds.or_else(|| Some(after.and_then(date)?.saturating_sub(clock::unix()).as_secs_f64()))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 120,000")]
     Some((seconds.min(RETRY_AFTER_S_MAX) * 1_000.0).ceil() as u32)
 }
@@ -144,6 +165,7 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn read(pairs: &[(&'static str, &'static str)]) -> Option<u32> {
         let headers = pairs.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
@@ -156,6 +178,15 @@ mod tests {
         assert_eq!(read(&[("retry-after", "2"), ("retry-after-ms", "30.5")]), Some(31));
         assert_eq!(read(&[("retry-after", "86400")]), Some(120_000));
         assert_eq!(read(&[("retry-after", "-1")]), None);
-        assert_eq!(read(&[("retry-after", "Fri, 31 Dec 2027 23:59:59 GMT")]), None);
+        assert_eq!(read(&[("retry-after", "Fri, 31 Dec 2027")]), None);
+    }
+
+    #[test]
+    fn retry_after_may_be_a_date() {
+        let at = |seconds| httpdate::fmt_http_date(UNIX_EPOCH + clock::unix() + Duration::from_secs(seconds));
+        let read = |date: String| retry_after_ms(&[(RETRY_AFTER, date.parse().unwrap())].into_iter().collect());
+        assert!(matches!(read(at(30)), Some(28_000..=30_000)));
+        assert_eq!(read(at(9_999)), Some(120_000));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT".into()), Some(0), "it is over");
     }
 }

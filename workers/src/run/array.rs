@@ -5,15 +5,43 @@ use super::split::{Groups, Over, apportion};
 use super::{Bench, Ended, Job, claim, deadline_exceeded, log, respond};
 use crate::backend::{BackendError, EmbedCall, Embedded};
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use futures::stream::FuturesUnordered;
 use serde_json::value::RawValue;
-use shared::clock::{self, millis};
+use shared::clock::{self, Time, millis};
 use shared::error::Failure;
 use shared::wire::{Fault, ReplyHead, Usage};
 use std::future::pending;
 
 /// Runs a batch until every job is answered, given back, or was cancelled.
 pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
-    let jobs = claimed(bench, deferred::begin(bench, jobs).await).await;
+    let (jobs, lost) = claimed(bench, deferred::begin(bench, jobs).await).await;
+    let (concluded, conclusions) = mpsc::unbounded();
+    let calls = async {
+        lost.iter().for_each(|(job, failure)| fail(bench, [job], None, failure, &concluded));
+        call_all(bench, &jobs, &concluded).await;
+        drop(concluded);
+    };
+    // Beside the calls: a store that is full or away holds up nobody who waits on the line.
+    tokio::join!(calls, conclude(bench, conclusions));
+}
+
+/// Where the ends of deferred requests are left that are to go on record: at most one for each request.
+type Conclusions<'a> = UnboundedSender<Vec<Concluded<'a>>>;
+
+async fn conclude(bench: &Bench, mut conclusions: UnboundedReceiver<Vec<Concluded<'_>>>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(concluded) = conclusions.next() => under_way.push(deferred::conclude(bench, concluded)),
+            Some(()) = under_way.next() => {}
+            else => return,
+        }
+    }
+}
+
+async fn call_all<'a>(bench: &Bench, jobs: &'a [Job], concluded: &Conclusions<'a>) {
     let mut groups = Groups::whole(jobs.len());
     while let Some(range) = groups.take() {
         let group = &jobs[range];
@@ -25,13 +53,13 @@ pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
             }
             result = call(bench, group) => match result {
                 Ok(answer) => {
-                    answer.send(bench, group).await;
+                    answer.send(bench, group, concluded);
                     None
                 }
                 Err(error) => Some(error),
             },
             () = expired(group) => {
-                fail(bench, group, None, &deadline_exceeded()).await;
+                fail(bench, group, None, &deadline_exceeded(), concluded);
                 None
             }
         };
@@ -40,34 +68,36 @@ pub(crate) async fn run(bench: &Bench, jobs: Vec<Job>) {
             None => groups.settled().into_iter().collect(),
         };
         for Over { ranges, error } in over {
-            give_up(bench, ranges.into_iter().flat_map(|range| &jobs[range]), &error).await;
+            give_up(bench, ranges.into_iter().flat_map(|range| &jobs[range]), &error, concluded);
         }
     }
 }
 
 /// Of these no further call is made here.
-async fn give_up(bench: &Bench, group: impl Iterator<Item = &Job>, error: &BackendError) {
+fn give_up<'a>(bench: &Bench, group: impl Iterator<Item = &'a Job>, error: &BackendError, concluded: &Conclusions<'a>) {
     log(bench, error);
     if error.fault.is_curable() {
         bench.executions.give_back(group, error.fault, &error.failure);
     } else {
-        fail(bench, group, Some(error.fault), &error.failure).await;
+        fail(bench, group, Some(error.fault), &error.failure, concluded);
     }
 }
 
-/// The jobs with their bodies at hand; those whose body is lost are answered here.
-async fn claimed(bench: &Bench, jobs: Vec<Job>) -> Vec<Job> {
-    let mut ready = Vec::with_capacity(jobs.len());
+/// The jobs with their bodies at hand, and those whose body is lost.
+async fn claimed(bench: &Bench, jobs: Vec<Job>) -> (Vec<Job>, Vec<(Job, Failure)>) {
+    let (mut ready, mut lost) = (Vec::with_capacity(jobs.len()), Vec::new());
+    let can_wait = jobs.iter().all(Job::is_deferred);
     for mut job in jobs {
-        match claim::body(bench.broker.as_ref(), &job.envelope, &job.body).await {
+        let until = if can_wait { job.deadline } else { Time::ZERO };
+        match claim::body(bench.broker.as_ref(), &job, until).await {
             Ok(body) => {
                 job.body = body;
                 ready.push(job);
             }
-            Err(failure) => fail(bench, [&job], None, &failure).await,
+            Err(failure) => lost.push((job, failure)),
         }
     }
-    ready
+    (ready, lost)
 }
 
 /// Resolves when nobody waits for any of the group.
@@ -132,7 +162,7 @@ async fn embed_in_pieces(bench: &Bench, job: &Job) -> Result<Embedded, BackendEr
 impl Answer {
     /// Each caller gets its own vectors and its share of the tokens. The call's end is reported first: the accelerator is
     /// free, and the next batch need not wait for these answers to be written.
-    async fn send(&self, bench: &Bench, group: &[Job]) {
+    fn send<'a>(&self, bench: &Bench, group: &'a [Job], conclusions: &Conclusions<'a>) {
         let estimates: Vec<u32> = group.iter().map(|job| job.envelope.tokens_in).collect();
         let tokens = self.embedded.prompt_tokens.map_or_else(|| estimates.clone(), |total| apportion(total, &estimates));
         let answered = |input| Ended::answered(Usage { input, output: 0 });
@@ -152,9 +182,7 @@ impl Answer {
                 self.send_one(bench, job, own, tokens);
             }
         }
-        if !concluded.is_empty() {
-            deferred::conclude(bench, concluded).await;
-        }
+        leave(concluded, conclusions);
     }
 
     fn send_one(&self, bench: &Bench, job: &Job, vectors: &[Vec<f32>], tokens: u32) {
@@ -172,7 +200,13 @@ impl Answer {
     }
 }
 
-async fn fail(bench: &Bench, group: impl IntoIterator<Item = &Job>, fault: Option<Fault>, failure: &Failure) {
+fn fail<'a>(
+    bench: &Bench,
+    group: impl IntoIterator<Item = &'a Job>,
+    fault: Option<Fault>,
+    failure: &Failure,
+    conclusions: &Conclusions<'a>,
+) {
     let (ended, mut concluded) = (Ended::failed(fault, Usage::default()), Vec::new());
     for job in group {
         if job.is_deferred() {
@@ -184,7 +218,11 @@ async fn fail(bench: &Bench, group: impl IntoIterator<Item = &Job>, fault: Optio
             bench.executions.ended(job, ended);
         }
     }
+    leave(concluded, conclusions);
+}
+
+fn leave<'a>(concluded: Vec<Concluded<'a>>, conclusions: &Conclusions<'a>) {
     if !concluded.is_empty() {
-        deferred::conclude(bench, concluded).await;
+        let _ = conclusions.unbounded_send(concluded); // It is heard for as long as there are calls.
     }
 }

@@ -113,7 +113,8 @@ enum End {
 
 async fn generate(bench: &Bench, job: &Job, started: Time, progress: &mut Progress) -> Result<End, Stop> {
     let envelope = &job.envelope;
-    let body = claim::body(bench.broker.as_ref(), envelope, &job.body).await.map_err(Stop::Failed)?;
+    let until = if job.is_deferred() { job.deadline } else { started };
+    let body = claim::body(bench.broker.as_ref(), job, until).await.map_err(Stop::Failed)?;
     let call = GenerateCall {
         op: envelope.op,
         body,

@@ -10,11 +10,8 @@ use shared::clock::{self, Time, millis};
 use shared::config::Price;
 use shared::domain::{BatchId, NodeId, Token};
 use shared::error::Failure;
-use shared::wire::{Call, ItemDone, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
+use shared::wire::{Call, ItemDone, PART_BYTES_MAX, Reply, ReplyHead, ToIngress, ToScheduler, Usage};
 use std::sync::Arc;
-
-/// A part of an answer is at most this large, so that it fits a frame with its head.
-const PART_BYTES_MAX: usize = 512 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Executions {

@@ -129,7 +129,7 @@ fn a_used_up_budget_is_tried_again_until_the_deadline() {
     let mut rig = Rig::new(ModelKind::Sequence, 9);
     let deadline = rig.now + 90_000 * MS;
     let (_, delivered) = rig.frame(vec![Item { deadline, ..deferred(1) }]);
-    let used_up = || Event::QuotaRefused { id: id(1), refusal: refusal(Reason::UsdPerDay, None) };
+    let used_up = || Event::QuotaRefused { id: id(1), refusal: refusal(Reason::UsdPerDay, Some(3_600_000)) };
     once(&mut rig, [delivered]);
     once(&mut rig, [used_up()]);
     rig.now = rig.now + 60_000 * MS;
@@ -138,4 +138,15 @@ fn a_used_up_budget_is_tried_again_until_the_deadline() {
     rig.now = deadline;
     let failed = Action::Fail { id: id(1), ingress: node("ingress"), cause: Cause::Here(Code::DeadlineExceeded) };
     assert!(once(&mut rig, []).contains(&failed));
+}
+
+#[test]
+fn what_is_larger_than_a_whole_budget_fails_and_holds_nobody_up() {
+    let mut rig = Rig::new(ModelKind::Sequence, 9);
+    let (_, delivered) = rig.frame(vec![deferred(1)]);
+    once(&mut rig, [delivered]);
+    let failed = Action::Fail { id: id(1), ingress: node("ingress"), cause: Cause::Here(Code::OverLimit) };
+    assert!(once(&mut rig, [Event::QuotaRefused { id: id(1), refusal: refusal(Reason::UsdPerDay, None) }]).contains(&failed));
+    let (_, delivered) = rig.frame(vec![deferred(2)]);
+    assert!(once(&mut rig, [delivered]).contains(&Action::Reserve(id(2))));
 }

@@ -1,5 +1,6 @@
 //! What goes where, with whom and when, while nothing is lost.
 
+use super::returned::{places, rig_with};
 use super::*;
 use shared::quota::{Reason, Refusal, Standing, Whose};
 
@@ -142,4 +143,17 @@ fn what_waits_is_renewed_and_what_was_handed_over_is_not() {
     let first = batch(&rig.step([beat("worker", 1, &[]), Event::IngressSeen(node("ingress"))]));
     rig.step([accepted("worker", first)]);
     assert_eq!(rig.after(1_000 * MS, []), []);
+}
+
+#[test]
+fn equal_backends_take_turns() {
+    let mut rig = rig_with(ModelKind::Sequence, &["a", "b", "c"]);
+    let mut turns = Vec::new();
+    for n in 0..6 {
+        rig.after(MS, []);
+        let sent = rig.deliver(vec![item(n)]);
+        turns.extend(places(&sent).into_iter().map(|(backend, _)| backend));
+        rig.step([accepted("worker", batch(&sent)), done("worker", batch(&sent), &[n])]);
+    }
+    assert_eq!(turns, ["a", "b", "c", "a", "b", "c"]);
 }

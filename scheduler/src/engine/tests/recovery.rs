@@ -41,6 +41,17 @@ fn a_late_accept_counts_wherever_the_item_is_by_then() {
 }
 
 #[test]
+fn what_a_worker_lists_before_its_accept_is_missed_is_not_taken_back() {
+    let mut rig = Rig::new(ModelKind::Sequence, 1);
+    let first = batch(&rig.deliver(vec![item(1)]));
+    let taken = rig.step([beat("worker", 1, &[1])]);
+    assert_eq!(taken, [Action::Release(id(1)), Action::Ack(FrameKey { lane: Lane::Interactive, epoch: 1, sequence: 1 })]);
+    assert_eq!(dispatches(&rig.after(ACCEPT_WAIT, [beat("other", 1, &[])])), []);
+    rig.step([done("worker", first, &[1])]);
+    assert!(rig.is_empty());
+}
+
+#[test]
 fn a_lost_accept_is_told_by_the_answer_or_by_the_heartbeat() {
     let mut answered = Rig::new(ModelKind::Sequence, 1);
     let first = batch(&answered.deliver(vec![item(1)]));
