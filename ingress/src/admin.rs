@@ -1,7 +1,7 @@
 //! edge: the administration, on a listener of its own: tenants, roles and keys; who changed what; what was used.
 //!
-//! A caller's role says whether they may look (`admin: read`) or change (`admin: write`). What the configuration file
-//! says can be looked at here and changed there only, so that each object has one source.
+//! A caller's role says whether they may look (`admin: read`) or change (`admin: write`); who comes with a scope may do neither.
+//! What the configuration file says can be looked at here and changed there only, so that each object has one source.
 
 mod ask;
 mod audit;
@@ -92,7 +92,8 @@ async fn pass(office: &Office, method: Method, headers: HeaderMap, exchange: &mu
     exchange.identify(Arc::clone(&caller));
     let needed = if method == Method::GET { Admin::Read } else { Admin::Write };
     if caller.admin() < needed {
-        return Err(Failure::new(Code::PermissionDenied, "Your role has not these admin rights: use a key of one that has"));
+        let message = "Your key or role has not these admin rights: use a key without a scope, of a role that has them";
+        return Err(Failure::new(Code::PermissionDenied, message));
     }
     Ok(caller)
 }

@@ -38,6 +38,7 @@ pub(super) enum Action {
     Block,
     Unblock,
     Redrive,
+    Redeliver,
 }
 
 /// How far a change has come.

@@ -1,18 +1,23 @@
 //! edge: webhooks that wait or were given up, and having one delivered again.
 
-use super::change::unavailable;
+use super::audit::{Action, Author};
+use super::change::{Deed, unavailable};
 use super::{Answered, Office};
 use crate::query::Query;
 use crate::webhooks::Delivery;
-use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use http::StatusCode;
 use serde_json::{Value, json};
 use shared::config::shown;
+use shared::domain::Token;
 use shared::error::{Code, Failure};
 use std::sync::Arc;
 use url::Url;
+
+/// What the audit journal calls them, each by its event.
+const KIND: &str = "webhook";
 
 /// `GET /admin/webhooks`: of one tenant or of all.
 pub(super) async fn list(State(office): State<Arc<Office>>, request: Request) -> Answered {
@@ -23,13 +28,24 @@ pub(super) async fn list(State(office): State<Arc<Office>>, request: Request) ->
 }
 
 /// `POST /admin/webhooks/{event}/redeliver`
-pub(super) async fn redeliver(State(office): State<Arc<Office>>, Path(event): Path<String>) -> Answered {
-    let renewed = office.gate.webhooks.redeliver(&event).await.map_err(|error| unavailable(&error))?;
-    if renewed == 0 {
-        let what = "No webhook of this event waits or was given up: GET /admin/webhooks lists those that are";
-        return Err(Failure::new(Code::NotFound, what).into());
-    }
+pub(super) async fn redeliver(State(office): State<Arc<Office>>, Extension(who): Extension<Author>, Path(event): Path<String>) -> Answered {
+    let event = Token::parse(&event).map_err(|_| not_found())?; // What is none goes on no record: it may be of any length.
+    let deed = Deed { who: &who, action: Action::Redeliver, kind: KIND, name: event.as_str(), before: None, after: None };
+    let renewed = deed.done(office.gate.broker(), office.renew(&event)).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "event": event, "deliveries": renewed }))).into_response())
+}
+
+impl Office {
+    /// # Errors
+    /// `not_found`, `broker_unavailable`.
+    async fn renew(&self, event: &Token) -> Result<usize, Failure> {
+        let renewed = self.gate.webhooks.redeliver(event.as_str()).await.map_err(|error| unavailable(&error))?;
+        if renewed == 0 { Err(not_found()) } else { Ok(renewed) }
+    }
+}
+
+fn not_found() -> Failure {
+    Failure::new(Code::NotFound, "No webhook of this event waits or was given up: GET /admin/webhooks lists those that are")
 }
 
 fn show(delivery: &Delivery) -> Value {

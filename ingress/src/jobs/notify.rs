@@ -1,4 +1,5 @@
-//! edge: tells a tenant's webhooks what has ended, once for each end: the record says whether they have been told.
+//! edge: tells a tenant's webhooks what has ended, once for each end: the record says whether they have been told. What began while a
+//! tenant wanted to hear of nothing counts as told: a webhook that comes later is not told what happened before it.
 
 use crate::gate::Gate;
 use crate::responses;

@@ -20,7 +20,7 @@ pub(crate) async fn redrive(gate: &Gate, letter: &DeadLetter) -> Result<Job, Fai
     if !gate.models.contains_key(&*envelope.model) {
         return Err(model_not_found());
     }
-    submit::again(gate.broker(), &dead, envelope, body).await
+    submit::again(gate, &dead, envelope, body).await
 }
 
 /// What a job asked, with its whole body.

@@ -13,7 +13,7 @@ use shared::clock;
 use shared::domain::{Lane, Operation, RequestId, Token};
 use shared::entropy;
 use shared::error::Failure;
-use shared::jobs::{self, Created, Job, Place, State};
+use shared::jobs::{self, Created, Job, Place, State, StoreError};
 use shared::wire::{Claim, Envelope, JobRef, decode, encode_one};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -96,7 +96,8 @@ pub(crate) async fn submit(
     let Composed { model, envelope, body, background, .. } = composed;
     let id = idempotency::id(errand.returns.prefix(), &envelope.tenant, errand.name.as_deref());
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    let job = Job { metadata: background.unwrap_or_default(), ..fresh(id.clone(), &envelope, fingerprint, within_ms) };
+    let (metadata, notified) = (background.unwrap_or_default(), !gate.webhooks.concern(&envelope.tenant));
+    let job = Job { metadata, notified, ..fresh(id.clone(), &envelope, fingerprint, within_ms) };
     accept(gate.broker(), job, &model, addressed(envelope, id, within_ms), body).await
 }
 
@@ -131,14 +132,14 @@ fn fresh(id: Token, envelope: &Envelope, fingerprint: Vec<u8>, within_ms: u64) -
 ///
 /// # Errors
 /// `queue_full`, `broker_unavailable`.
-pub(super) async fn again(broker: &dyn Broker, ended: &Job, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
+pub(super) async fn again(gate: &Gate, ended: &Job, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
     let prefix = if ended.is_response() { Returns::Response.prefix() } else { Returns::Job.prefix() };
     let id = idempotency::id(prefix, &ended.tenant, Some(&format!("redrive of {}", ended.id))); // No caller's name has a space.
     let within_ms = ended.deadline_ms.saturating_sub(ended.created_ms);
-    let (redrive_of, metadata) = (Some(ended.id.clone()), ended.metadata.clone());
-    let job = Job { redrive_of, metadata, ..fresh(id.clone(), &envelope, ended.fingerprint.clone(), within_ms) };
+    let (redrive_of, metadata, notified) = (Some(ended.id.clone()), ended.metadata.clone(), !gate.webhooks.concern(&ended.tenant));
+    let job = Job { redrive_of, metadata, notified, ..fresh(id.clone(), &envelope, ended.fingerprint.clone(), within_ms) };
     let model = Token::of_model(&envelope.model);
-    accept(broker, job, &model, addressed(envelope, id, within_ms), body).await
+    accept(gate.broker(), job, &model, addressed(envelope, id, within_ms), body).await
 }
 
 /// An envelope as the lane of jobs carries it.
@@ -165,23 +166,27 @@ pub(super) async fn input(broker: &dyn Broker, job: &Token) -> Result<Option<(En
 /// # Errors
 /// `idempotency_mismatch`, `queue_full`, `broker_unavailable`.
 pub async fn accept(broker: &dyn Broker, job: Job, model: &Token, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
-    let is_new = match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {
-        Created::New { .. } => true,
+    let new = match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {
+        Created::New { revision } => Some(revision),
         Created::Known(known) if known.value.fingerprint != job.fingerprint => return Err(idempotency::mismatch()),
         Created::Known(known) if known.value.state != State::Accepted => return Ok(known.value),
         // Whoever submitted it has not come to the end of that, and may be dead: what they did can be done again.
-        Created::Known(_) => false,
+        Created::Known(_) => None,
     };
     match lay_down(broker, &job, model, envelope, body).await {
         Ok(stored) => {
             let place = Place { lane: Lane::Async, epoch: stored.epoch, sequence: stored.sequence };
             let queued = jobs::change(broker, &job.tenant, &job.id, |job: &mut Job| job.queued(place)).await;
-            // If that is not known now, the sweeper asks.
-            Ok(queued.map_or(job, |stored| stored.value))
+            match queued {
+                Ok(stored) => Ok(stored.value),
+                // Whoever put it on record could not lay it down, and took it back.
+                Err(StoreError::NotFound) => Err(crate::refusal::of_broker(&BrokerError::Full)),
+                Err(_) => Ok(job), // It is not known now: the sweeper asks.
+            }
         }
         Err(error) => {
-            if is_new {
-                discard(broker, &job).await;
+            if let Some(revision) = new {
+                discard(broker, &job, revision).await;
             }
             Err(crate::refusal::of_broker(&error))
         }
@@ -201,11 +206,13 @@ pub(super) fn subject(tenant: &str, model: &Token) -> LaneSubject {
     LaneSubject { lane: Lane::Async, model: model.clone(), part: 0, origin: Token::of_name(tenant) }
 }
 
-/// Takes a job back that did not get into its lane.
-async fn discard(broker: &dyn Broker, job: &Job) {
-    let input = broker.erase(Journal::Results, &jobs::input_topic(&job.id)).await.map_err(jobs::StoreError::from);
-    let record = jobs::delete::<Job>(broker, &job.tenant, &job.id).await;
-    if let Err(error) = record.and(input) {
+/// Takes a job back that did not get into its lane, unless another who submitted it has come further.
+async fn discard(broker: &dyn Broker, job: &Job, revision: u64) {
+    let discarded = async {
+        jobs::delete_at::<Job>(broker, &job.tenant, &job.id, revision).await?;
+        broker.erase(Journal::Results, &jobs::input_topic(&job.id)).await
+    };
+    if let Err(error) = discarded.await {
         tracing::warn!(%error, job = %job.id, "a job that was not taken may run all the same");
     }
 }
@@ -223,7 +230,7 @@ async fn check_claim(broker: &dyn Broker, envelope: &mut Envelope, body: Bytes) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
     use shared::broker::memory::MemoryBroker;
@@ -254,7 +261,7 @@ mod tests {
         assert_ne!(of("x"), of("y"));
     }
 
-    fn request(id: &Token) -> (Job, Envelope) {
+    pub(in crate::jobs) fn request(id: &Token) -> (Job, Envelope) {
         let envelope = json!({
             "id": Uuid::nil(), "tenant": "t", "model": "m", "lane": "a", "op": "chat", "remaining_ms": 1, "tokens_in": 1, "tokens_out": 1,
             "items": 1, "bytes": 2, "compat": 0, "ingress": "i",
@@ -275,6 +282,21 @@ mod tests {
         let known = accept(broker.as_ref(), job, &Token::of_model("m"), envelope, body).await.unwrap();
         assert_eq!(known, taken, "it is in its lane once");
         assert_eq!(broker.stored(Lane::Async), 1);
+    }
+
+    #[tokio::test]
+    async fn a_submitter_who_fails_leaves_what_another_has_laid_down() {
+        let (broker, id) = (MemoryBroker::new(), Token::parse("job_1").unwrap());
+        let (job, envelope) = request(&id);
+        let Ok(Created::New { revision }) = jobs::create(broker.as_ref(), &job).await else { panic!("it is new") };
+        let taken = accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope, Bytes::from_static(b"{}")).await.unwrap();
+        discard(broker.as_ref(), &job, revision).await;
+        assert_eq!(jobs::get::<Job>(broker.as_ref(), "t", &id).await.unwrap().unwrap().value, taken);
+        assert!(input(broker.as_ref(), &id).await.unwrap().is_some());
+        jobs::delete::<Job>(broker.as_ref(), "t", &id).await.unwrap();
+        let Ok(Created::New { revision }) = jobs::create(broker.as_ref(), &job).await else { panic!("it is new") };
+        discard(broker.as_ref(), &job, revision).await;
+        assert_eq!(jobs::get::<Job>(broker.as_ref(), "t", &id).await.unwrap(), None);
     }
 
     #[tokio::test]

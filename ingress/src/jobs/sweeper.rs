@@ -16,6 +16,7 @@ use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Batch, Commit, File, Job, Kept, Outcome, Place, StoreError};
 use shared::wire::{JobRef, Usage, encode_one};
+use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub(crate) async fn run(gate: Arc<Gate>) {
 async fn rounds(gate: &Gate) {
     loop {
         let began = clock::now();
-        for round in [jobs_round(gate).await, batches_round(gate).await, files_round(gate).await] {
+        for round in [jobs_round(gate).await, batches_round(gate).await, files_round(gate.broker()).await] {
             if let Err(error) = round {
                 tracing::warn!(%error, "the records of jobs cannot be gone through; trying again");
             }
@@ -114,7 +115,7 @@ async fn jobs_round(gate: &Gate) -> Result<(), StoreError> {
             Duty::Forget => forget(gate.broker(), &job).await?,
             Duty::Tell => notify::of_job(gate, &job).await?,
             Duty::Expire => {
-                expire(gate.broker(), &job).await;
+                expire(gate.broker(), &job).await?;
                 gate.road.call_off(vec![request_id(&job.id)]);
             }
             Duty::LookAfter => look_after(gate.broker(), &job, now_ms).await?,
@@ -142,14 +143,38 @@ async fn batches_round(gate: &Gate) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn files_round(gate: &Gate) -> Result<(), StoreError> {
-    let mut walk = Walk::<File>::begin(gate.broker()).await?;
-    while let Some(file) = walk.next().await? {
-        if file.expires_ms.is_some_and(|at| at <= clock::unix_ms()) {
-            files::delete_whole(gate.broker(), &file).await?;
-        }
+/// Removes the files that have expired. One that a batch still reads stays until that has ended.
+async fn files_round(broker: &dyn Broker) -> Result<(), StoreError> {
+    let expired = expired(broker).await?;
+    if expired.is_empty() {
+        return Ok(());
+    }
+    let read = inputs(broker).await?; // Behind the look for files: none that has expired is taken for a new batch.
+    for file in expired.iter().filter(|file| !read.contains(&(file.tenant.clone(), file.id.clone()))) {
+        files::delete_whole(broker, file).await?;
     }
     Ok(())
+}
+
+async fn expired(broker: &dyn Broker) -> Result<Vec<File>, StoreError> {
+    let (mut walk, mut expired) = (Walk::<File>::begin(broker).await?, Vec::new());
+    while let Some(file) = walk.next().await? {
+        if file.expires_ms.is_some_and(|at| at <= clock::unix_ms()) {
+            expired.push(file);
+        }
+    }
+    Ok(expired)
+}
+
+/// The files that batches which have not ended read, with their tenants.
+async fn inputs(broker: &dyn Broker) -> Result<HashSet<(Box<str>, Token)>, StoreError> {
+    let (mut walk, mut inputs) = (Walk::<Batch>::begin(broker).await?, HashSet::new());
+    while let Some(batch) = walk.next().await? {
+        if !batch.state.is_terminal() {
+            inputs.insert((batch.tenant, batch.input));
+        }
+    }
+    Ok(inputs)
 }
 
 /// Removes a job and all that is kept of it, the record last.
@@ -157,7 +182,7 @@ async fn files_round(gate: &Gate) -> Result<(), StoreError> {
 /// # Errors
 /// Those of the broker: try again.
 pub(crate) async fn forget(broker: &dyn Broker, job: &Job) -> Result<(), StoreError> {
-    for (outcome, _) in jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await? {
+    for (outcome, _) in jobs::all_outcomes(broker, &jobs::topic(&job.id, 0)).await? {
         if let Some(key) = outcome.blob {
             broker.blob_delete(Store::Files, &key).await?;
         }
@@ -167,16 +192,20 @@ pub(crate) async fn forget(broker: &dyn Broker, job: &Job) -> Result<(), StoreEr
     jobs::delete::<Job>(broker, &job.tenant, &job.id).await
 }
 
-pub async fn expire(broker: &dyn Broker, job: &Job) {
+/// Ends a job whose deadline has passed.
+///
+/// # Errors
+/// Those of the store.
+pub async fn expire(broker: &dyn Broker, job: &Job) -> Result<(), StoreError> {
     let failure = Failure::new(Code::DeadlineExceeded, "The deadline passed before the job had run: allow more time");
-    end(broker, job, failure).await;
+    end(broker, job, failure).await
 }
 
-async fn end(broker: &dyn Broker, job: &Job, failure: Failure) {
+async fn end(broker: &dyn Broker, job: &Job, failure: Failure) -> Result<(), StoreError> {
     let of = JobRef { job: job.id.clone(), part: 0, row: 0, line: false, again: false };
     let outcome =
         Outcome { row: 0, id: request_id(&job.id), exec: None, failure: Some(Box::new(failure)), usage: Usage::default(), blob: None };
-    jobs::commit(broker, vec![Commit { tenant: job.tenant.clone(), of, outcome, body: Bytes::new() }]).await;
+    jobs::commit_if_room(broker, &Commit { tenant: job.tenant.clone(), of, outcome, body: Bytes::new() }).await
 }
 
 /// Asks the lane whether it holds the job; if not, looks what came of it, and else puts it there again.
@@ -197,8 +226,7 @@ pub async fn look_after(broker: &dyn Broker, job: &Job, now_ms: u64) -> Result<(
         published => published?,
     };
     let Some(place) = published else {
-        end(broker, job, Failure::new(Code::Lost, "The request is not kept any more: submit it again")).await;
-        return Ok(());
+        return end(broker, job, Failure::new(Code::Lost, "The request is not kept any more: submit it again")).await;
     };
     tracing::warn!(job = %job.id, "a job that the queue had forgotten is in its lane again");
     jobs::change(broker, &job.tenant, &job.id, |job: &mut Job| job.queued(place)).await.map(drop)
@@ -214,4 +242,56 @@ async fn publish_again(broker: &dyn Broker, job: &Job, now_ms: u64) -> Result<Op
     let (to, frame) = (subject(&job.tenant, &Token::of_model(&envelope.model)), encode_one(&envelope, &body));
     let stored = broker.publish(&to, &entropy::message_id(), frame).await?;
     Ok(Some(Place { lane: to.lane, epoch: stored.epoch, sequence: stored.sequence }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::submit::tests::request;
+    use super::*;
+    use serde_json::json;
+    use shared::broker::limits::Limits;
+    use shared::broker::memory::MemoryBroker;
+    use shared::jobs::State;
+
+    #[tokio::test]
+    async fn a_job_ends_though_there_is_no_room_to_say_how() {
+        let broker = MemoryBroker::with_limits(&Limits { results_bytes_max: 1, ..Limits::in_process() });
+        let (job, _) = request(&Token::parse("job_1").unwrap());
+        jobs::create(broker.as_ref(), &job).await.unwrap();
+        expire(broker.as_ref(), &job).await.unwrap();
+        let ended = jobs::get::<Job>(broker.as_ref(), &job.tenant, &job.id).await.unwrap().unwrap().value;
+        assert_eq!(ended.state, State::Expired);
+    }
+
+    fn file(id: &str, expires_ms: Option<u64>) -> File {
+        let file = json!({
+            "id": id, "tenant": "t", "name": "f", "purpose": "batch", "bytes": 0, "lines": 0, "parts": 0, "created_ms": 0,
+            "expires_ms": expires_ms,
+        });
+        serde_json::from_value(file).unwrap()
+    }
+
+    fn batch(id: &str, input: &str, state: &str) -> Batch {
+        let batch = json!({
+            "id": id, "tenant": "t", "role": "r", "op": "chat", "input": input, "window": "24h", "state": state,
+            "created_ms": 0, "expires_ms": 1, "counts": { "total": 0, "completed": 0, "failed": 0 }, "settled": 0,
+            "cursor": { "part": 0, "offset": 0, "line": 0 },
+        });
+        serde_json::from_value(batch).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_a_batch_reads_outlives_its_expiry() {
+        let broker = MemoryBroker::new();
+        for file in [file("file-read", Some(1)), file("file-done", Some(1)), file("file-idle", Some(1)), file("file-kept", None)] {
+            jobs::create(broker.as_ref(), &file).await.unwrap();
+        }
+        for batch in [batch("batch_1", "file-read", "in_progress"), batch("batch_2", "file-done", "completed")] {
+            jobs::create(broker.as_ref(), &batch).await.unwrap();
+        }
+        files_round(broker.as_ref()).await.unwrap();
+        let left = jobs::all::<File>(broker.as_ref(), "t").await.unwrap();
+        let left: Vec<&str> = left.iter().map(|file| file.value.id.as_str()).collect();
+        assert_eq!(left, ["file-read", "file-kept"]);
+    }
 }

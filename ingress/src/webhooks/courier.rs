@@ -29,6 +29,9 @@ use url::{Host, Url};
 /// For name, connection, TLS, request and the answer's head. A receiver should note the event and answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For each address to be connected to: if all that are tried are silent, all have been tried within [`TIMEOUT`].
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// For the rest of the answer.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -88,7 +91,7 @@ impl Courier {
         let url = &webhook.url;
         let place = Place::of(url)?;
         let request = request(webhook, delivery, now).ok_or(Undelivered::Url)?;
-        let stream = connect(&self.vetted(&place).await?).await?;
+        let stream = connect(&self.vetted(&place).await?, TcpStream::connect).await?;
         if url.scheme() == "http" {
             return send(stream, request).await;
         }
@@ -137,12 +140,17 @@ impl Answer {
     }
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Undelivered> {
+/// Opens a connection to the first address that takes one. Each has a time of its own: a silent one leaves some to the others.
+pub(super) async fn connect<S, F>(addresses: &[SocketAddr], open: impl Fn(SocketAddr) -> F) -> Result<S, Undelivered>
+where
+    F: Future<Output = io::Result<S>>,
+{
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
+        match timeout(CONNECT_TIMEOUT, open(*address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(Undelivered::Connect(failed))

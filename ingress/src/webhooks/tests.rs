@@ -1,12 +1,14 @@
 //! The loop over the in-process broker, with a scripted target.
 
-use super::courier::Undelivered;
+use super::courier::{CONNECT_TIMEOUT, Undelivered, connect};
 use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prometheus::Registry;
 use shared::broker::memory::MemoryBroker;
 use shared::config::{EventKind, WebhookPolicy, parse};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -231,6 +233,25 @@ async fn a_target_that_hangs_is_left_after_ten_seconds() {
     let hung = deliver(&Courier::new(policy, tls::client(None).unwrap()), &webhook).await;
     assert!(matches!(hung, Err(Undelivered::Timeout)), "{hung:?}");
     assert_eq!(clock::now().since(begun).as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_address_leaves_time_for_the_others() {
+    let [silent, refuses, takes] = [1_u8, 2, 3].map(|n| SocketAddr::from(([192, 0, 2, n], 443)));
+    let open = |address: SocketAddr| async move {
+        if address == silent {
+            std::future::pending::<io::Result<SocketAddr>>().await
+        } else if address == refuses {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        } else {
+            Ok(address)
+        }
+    };
+    let begun = clock::now();
+    assert_eq!(connect(&[silent, refuses, takes], open).await.unwrap(), takes);
+    assert_eq!(clock::now().since(begun).as_secs(), CONNECT_TIMEOUT.as_secs());
+    let failed = connect(&[silent, silent], open).await;
+    assert!(matches!(&failed, Err(Undelivered::Connect(error)) if error.kind() == io::ErrorKind::TimedOut), "{failed:?}");
 }
 
 #[tokio::test]

@@ -19,13 +19,13 @@ const KEY_ADMIN: &str = "sk-test-ops";
 const CANARY: &str = "xylocanary";
 const LETTERS: &str = "/admin/dead-letters";
 
-struct Office {
-    stand: Stand,
+pub(crate) struct Office {
+    pub(crate) stand: Stand,
     admin: Http,
 }
 
 impl Office {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let stand = Stand::with(|config| {
             config.admin = Some(Admin { listen: SocketAddr::from(([127, 0, 0, 1], 0)) });
             config.roles.push(Role { name: "admin".into(), admin: identity::Admin::Write, ..Role::default() });
@@ -54,23 +54,30 @@ impl Office {
         jobs::commit(self.stand.broker.as_ref(), vec![Commit { tenant: "one".into(), of, outcome, body: Bytes::new() }]).await;
     }
 
-    async fn dead(&self, content: &str) -> Token {
+    pub(crate) async fn dead(&self, content: &str) -> Token {
         let job = self.submit(content).await;
         self.fail(&job, Code::BackendUnreachable).await;
         job
     }
 
-    async fn ask(&self, method: &str, path: &str) -> (u16, Value) {
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> (u16, Value) {
         let answer = self.admin.send(method, path, &[("authorization", "Bearer sk-test-ops")], "").await;
         assert!(!answer.body.contains(CANARY), "a prompt is shown: {}", answer.body);
         (answer.status.as_u16(), json(&answer.body))
+    }
+
+    /// Kind, action and stage of each entry of the audit journal.
+    pub(crate) async fn deeds(&self) -> Vec<[String; 3]> {
+        let (_, audit) = self.ask("GET", "/admin/audit").await;
+        let entries = audit["data"].as_array().unwrap().iter();
+        entries.map(|entry| ["kind", "action", "stage"].map(|field| entry[field].as_str().unwrap().to_owned())).collect()
     }
 
     async fn letters(&self) -> Vec<Value> {
         self.ask("GET", LETTERS).await.1["data"].as_array().unwrap().clone()
     }
 
-    async fn redrive(&self, job: &Token) -> (u16, Value) {
+    pub(crate) async fn redrive(&self, job: &Token) -> (u16, Value) {
         self.ask("POST", &format!("{LETTERS}/{job}/redrive")).await
     }
 
@@ -123,11 +130,8 @@ async fn a_letter_is_put_away_and_every_deed_is_on_record() {
     assert_eq!((status, letter["redrive_of"].as_str()), (200, Some(job.as_str())));
     assert_eq!(office.ask("DELETE", &path).await.0, 200);
     assert_eq!((office.ask("GET", &path).await.0, office.letters().await.len()), (404, 0));
-    let (_, audit) = office.ask("GET", "/admin/audit").await;
-    let deeds: Vec<_> =
-        audit["data"].as_array().unwrap().iter().map(|entry| ["kind", "action", "stage"].map(|f| entry[f].as_str().unwrap())).collect();
     let of = |action| ["intent", "made"].map(|stage| ["dead-letter", action, stage]);
-    assert_eq!(deeds, [of("redrive"), of("delete")].concat());
+    assert_eq!(office.deeds().await, [of("redrive"), of("delete")].concat());
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod lifecycle;
 mod limits;
 mod recovery;
 mod refusals;
+mod webhooks;

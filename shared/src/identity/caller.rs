@@ -77,8 +77,10 @@ impl Caller {
         self.scope().cloned()
     }
 
+    /// Their role's rights in the administration. A credential that is narrowed in anything has none: what it may not do
+    /// itself, it could give itself there.
     pub fn admin(&self) -> Admin {
-        self.role.admin
+        if self.scope().is_some_and(|scope| *scope != Scope::default()) { Admin::None } else { self.role.admin }
     }
 
     fn scope(&self) -> Option<&Scope> {

@@ -84,13 +84,7 @@ impl Directory {
     /// `invalid_api_key`, `key_expired`, `key_blocked`, `permission_denied`.
     pub fn authenticate(&self, credential: &[u8], now: u64) -> Result<Caller, Failure> {
         let key = if key::is_issued(credential) { self.issued(credential, now)? } else { self.literals.find(credential) };
-        let key = key.ok_or_else(nobodys)?;
-        if key.blocked {
-            return Err(blocked());
-        }
-        if key.expires_at.is_some_and(|end| end <= now) {
-            return Err(expired());
-        }
+        let key = in_force(key.ok_or_else(nobodys)?, now)?;
         let tenant = self.tenant(&key.tenant).ok_or_else(nobodys)?;
         let role = tenant.role.as_ref().ok_or_else(no_role)?;
         Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: Some(Arc::clone(key)), token_scope: None })
@@ -108,19 +102,16 @@ impl Directory {
         Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: None, token_scope: Some(Arc::clone(scope)) })
     }
 
-    /// Who left work here to be done later: with the rights that their role, key and scope have now.
+    /// Who left work here to be done later, with the rights that they have now: who came with a key, those of the key and of its
+    /// tenant's role; who came with a token, those of the `role` and the `scope` that it gave them. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// `permission_denied` where tenant or role are not here any more; `key_blocked`.
-    pub fn acting(&self, tenant: &str, role: &str, key: Option<&str>, scope: Option<Arc<Scope>>) -> Result<Caller, Failure> {
+    /// `permission_denied` where tenant, role or key are not here any more; `key_blocked`, `key_expired`.
+    pub fn acting(&self, tenant: &str, role: &str, key: Option<&str>, scope: Option<Arc<Scope>>, now: u64) -> Result<Caller, Failure> {
         let gone = || Failure::new(Code::PermissionDenied, "The tenant that left this work is not here any more: ask the operator");
         let tenant = self.tenant(tenant).ok_or_else(gone)?;
-        let role = self.role(role).ok_or_else(no_role)?;
-        let of_file = |id: &str| self.literals.iter().find(|key| *key.id == *id);
-        let key = key.and_then(|id| KeyId::parse(id).and_then(|id| self.key(id)).or_else(|| of_file(id)));
-        if key.is_some_and(|key| key.blocked) {
-            return Err(blocked());
-        }
+        let key = key.map(|id| self.key_in_force(id, now)).transpose()?;
+        let role = if key.is_some() { tenant.role.as_ref() } else { self.role(role) }.ok_or_else(no_role)?;
         Ok(Caller { tenant: Arc::clone(tenant), role: Arc::clone(role), key: key.cloned(), token_scope: scope })
     }
 
@@ -153,6 +144,13 @@ impl Directory {
     /// Those issued and those of the file.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys.values().chain(self.literals.iter())
+    }
+
+    /// The key of an id as logs and records have it: an issued one, or one of the file, whose ids outlive a restart.
+    fn key_in_force(&self, id: &str, now: u64) -> Result<&Arc<Key>, Failure> {
+        let issued = KeyId::parse(id).and_then(|id| self.key(id));
+        let key = issued.or_else(|| self.literals.iter().find(|key| *key.id == *id));
+        in_force(key.ok_or_else(deleted)?, now)
     }
 
     /// The issued key of this text, if its secret is right.
@@ -196,6 +194,14 @@ impl Directory {
     }
 }
 
+/// A key, unless it is blocked or has expired.
+fn in_force(key: &Arc<Key>, now: u64) -> Result<&Arc<Key>, Failure> {
+    if key.blocked {
+        return Err(blocked());
+    }
+    if key.expires_at.is_some_and(|end| end <= now) { Err(expired()) } else { Ok(key) }
+}
+
 fn nobodys() -> Failure {
     Failure::new(Code::InvalidApiKey, "This API key is not known here: check it")
 }
@@ -206,6 +212,10 @@ fn blocked() -> Failure {
 
 fn expired() -> Failure {
     Failure::new(Code::KeyExpired, "This API key has expired: use its successor, or ask for a new one")
+}
+
+fn deleted() -> Failure {
+    Failure::new(Code::PermissionDenied, "The API key that left this work is not here any more: submit it again with another one")
 }
 
 fn no_role() -> Failure {

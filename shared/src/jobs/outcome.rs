@@ -9,7 +9,7 @@ use crate::clock;
 use crate::domain::{ExecId, RequestId, Token};
 use crate::entropy;
 use crate::error::{Code, Failure};
-use crate::wire::{FRAME_BYTES_MAX, FrameWriter, JobRef, Part, Usage, decode};
+use crate::wire::{FRAME_BYTES_MAX, FrameWriter, JobRef, Part, Usage, decode, encode_one};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -73,6 +73,19 @@ pub async fn commit(broker: &dyn Broker, commits: Vec<Commit>) {
     }
     for ((job, part), commits) in parts {
         commit_part(broker, &topic(&job, part), commits).await;
+    }
+}
+
+/// Ends a single job that has no answer, without waiting: where the journal is full, its record alone says how it ended. For whoever
+/// makes room there.
+///
+/// # Errors
+/// Those of the store.
+pub async fn commit_if_room(broker: &dyn Broker, commit: &Commit) -> Result<(), StoreError> {
+    let (topic, frame) = (topic(&commit.of.job, commit.of.part), encode_one(&commit.outcome, &[]));
+    match broker.append(Journal::Results, &topic, &entropy::message_id(), frame).await {
+        Ok(_) | Err(BrokerError::Full) => conclude(broker, &commit.tenant, &commit.of.job, &end(&commit.outcome)).await,
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -154,20 +167,26 @@ pub fn end(outcome: &Outcome) -> End {
 /// # Errors
 /// `Unavailable`.
 pub async fn outcomes(broker: &dyn Broker, topic: &Topic) -> Result<Vec<(Outcome, Bytes)>, BrokerError> {
-    let mut follower = broker.follow(&Feed::Journal(Journal::Results, Some(topic.clone())), Since::Start).await?;
+    let mut all = all_outcomes(broker, topic).await?;
     let mut rows = HashSet::new();
-    let mut first = Vec::new();
+    all.retain(|(outcome, _)| rows.insert(outcome.row));
+    Ok(all)
+}
+
+/// All that there are, in order: several of a row that ran several times.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn all_outcomes(broker: &dyn Broker, topic: &Topic) -> Result<Vec<(Outcome, Bytes)>, BrokerError> {
+    let mut follower = broker.follow(&Feed::Journal(Journal::Results, Some(topic.clone())), Since::Start).await?;
+    let mut all = Vec::new();
     while let Some(entry) = follower.next(Duration::ZERO).await? {
-        for (outcome, body) in read(&entry.value.unwrap_or_default()) {
-            if rows.insert(outcome.row) {
-                first.push((outcome, body));
-            }
-        }
+        all.extend(read(&entry.value.unwrap_or_default()));
         if !entry.more {
             break;
         }
     }
-    Ok(first)
+    Ok(all)
 }
 
 /// The outcomes of one entry. What cannot be read is left out: the request runs again.

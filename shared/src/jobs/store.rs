@@ -145,6 +145,14 @@ pub async fn change<T: Kept>(
     Err(BrokerError::Conflict.into())
 }
 
+/// Deletes a record that must still be at `revision`.
+///
+/// # Errors
+/// `Conflict`, and whatever else the broker says.
+pub async fn delete_at<T: Kept>(broker: &dyn Broker, tenant: &str, id: &Token, revision: u64) -> Result<(), BrokerError> {
+    broker.record_delete(T::BUCKET, &key(tenant, id), revision).await
+}
+
 /// Deletes a record, whatever it has become; deleting what is not there is no error.
 ///
 /// # Errors

@@ -164,10 +164,64 @@ fn a_token_speaks_for_a_tenant_in_a_role_of_its_own() {
     let directory = directory();
     let scope = Arc::new(Scope { models: serde_json::from_str(r#"["small-1"]"#).unwrap(), ..Scope::default() });
     let caller = directory.vouched("trial", Some("admin"), &scope).unwrap();
-    assert_eq!((caller.admin(), &*caller.tenant.name, caller.tenant.quota.concurrency), (Admin::Write, "trial", Some(2)));
+    assert_eq!((&*caller.role.name, &*caller.tenant.name, caller.tenant.quota.concurrency), ("admin", "trial", Some(2)));
     assert!(caller.may_use("small-1") && !caller.may_use("small-2"));
     assert_eq!(directory.vouched("trial", None, &scope).unwrap().role.name, "free");
     for (tenant, role) in [("nobody", None), ("trial", Some("nothing")), ("orphan", None)] {
         assert_eq!(directory.vouched(tenant, role, &scope).unwrap_err().code, Code::PermissionDenied);
     }
+}
+
+#[test]
+fn who_is_narrowed_in_anything_administers_nothing() {
+    let mut directory = directory();
+    let admin = TenantRecord { name: "ops".into(), role: Some("admin".into()), weight: 1, quota: Quota::default() };
+    directory.apply(Change::PutTenant(admin)).unwrap();
+    let scopes = [("{}", Admin::Write), (r#"{"models":["small-1"]}"#, Admin::None), (r#"{"lanes":["bulk"]}"#, Admin::None)];
+    for (scope, rights) in scopes {
+        let (key, scope) = (issued(1), serde_json::from_str::<Scope>(scope).unwrap());
+        directory.apply(Change::PutKey(KeyRecord { scope: scope.clone(), ..record(&key, "ops") })).unwrap();
+        assert_eq!(caller(&directory, key.expose()).admin(), rights, "a key with {scope:?}");
+        let scope = Arc::new(scope);
+        assert_eq!(directory.vouched("trial", Some("admin"), &scope).unwrap().admin(), rights, "a token with {scope:?}");
+    }
+}
+
+/// Who left work with a key of the tenant `search`.
+fn acting(directory: &Directory, key: &str) -> Result<Caller, Failure> {
+    directory.acting("search", DEFAULT_ROLE, Some(key), None, NOW)
+}
+
+#[test]
+fn work_is_done_for_a_key_as_long_as_it_is_in_force() {
+    let key = issued(1);
+    let there = directory().with(Change::PutKey(record(&key, "search"))).unwrap();
+    assert_eq!(*acting(&there, key.id.as_str()).unwrap().key.unwrap().id, *key.id.as_str());
+    let refused = [
+        (Change::PutKey(KeyRecord { blocked: true, ..record(&key, "search") }), Code::KeyBlocked),
+        (Change::PutKey(KeyRecord { expires_at: Some(NOW), ..record(&key, "search") }), Code::KeyExpired),
+        (Change::DropKey(key.id), Code::PermissionDenied),
+    ];
+    for (change, code) in refused {
+        assert_eq!(acting(&there.with(change).unwrap(), key.id.as_str()).unwrap_err().code, code);
+    }
+}
+
+#[test]
+fn work_is_done_for_a_key_of_the_file_after_a_restart() {
+    let restarted = Directory::new(&parse(FILE, "f").unwrap(), [8; 32]);
+    for id in ["search/1", "search/ci"] {
+        assert_eq!(*acting(&restarted, id).unwrap().key.unwrap().id, *id);
+    }
+    assert_eq!(acting(&restarted, "search/3").unwrap_err().code, Code::KeyExpired);
+    assert_eq!(acting(&restarted, "search/4").unwrap_err().code, Code::PermissionDenied, "it is not in the file any more");
+}
+
+#[test]
+fn work_is_done_in_the_tenants_present_role_or_in_that_of_the_token() {
+    let (directory, scope) = (directory(), Arc::new(Scope::default()));
+    let acting = |tenant, key| directory.acting(tenant, "admin", key, Some(Arc::clone(&scope)), NOW);
+    assert_eq!(acting("trial", Some("trial/1")).unwrap().role.name, "free");
+    assert_eq!(acting("trial", None).unwrap().role.name, "admin");
+    assert_eq!(acting("orphan", Some("orphan/1")).unwrap_err().code, Code::PermissionDenied);
 }
