@@ -151,7 +151,7 @@ async fn accept(gate: &Gate, caller: &Caller, wanted: Creation, id: Token, finge
         open: Vec::new(),
         output: None,
         errors: None,
-        notified: false,
+        notified: !gate.webhooks.concern(&caller.tenant.name),
         input_tokens: 0,
         output_tokens: 0,
     })

@@ -20,7 +20,7 @@ use shared::broker::{Broker, Store};
 use shared::clock;
 use shared::domain::Token;
 use shared::error::{Code, Failure};
-use shared::jobs::{self, File, StoreError};
+use shared::jobs::{self, Batch, File, StoreError};
 use std::sync::Arc;
 
 /// Files of one tenant.
@@ -80,7 +80,7 @@ pub(crate) async fn content(State(gate): State<Arc<Gate>>, Extension(caller): na
 
 pub(crate) async fn delete(State(gate): State<Arc<Gate>>, Extension(caller): native::Caller, Path(id): Path<String>) -> Answered {
     let file = find(&gate, &caller.tenant.name, &id).await?;
-    delete_whole(gate.broker(), &file).await.map_err(|error| native::of_store(&error))?;
+    remove(gate.broker(), &file).await?;
     Ok(Json(json!({ "id": file.id, "object": "file", "deleted": true })).into_response())
 }
 
@@ -97,6 +97,23 @@ pub(crate) async fn find(gate: &Gate, tenant: &str, id: &str) -> Result<File, Fa
 async fn all(gate: &Gate, tenant: &str) -> Result<Vec<File>, Failure> {
     let files = jobs::all::<File>(gate.broker(), tenant).await.map_err(|error| native::of_store(&error))?;
     Ok(files.into_iter().map(|stored| stored.value).collect())
+}
+
+/// Deletes a file that its owner does not want any more.
+///
+/// # Errors
+/// `conflict` while a batch reads it.
+async fn remove(broker: &dyn Broker, file: &File) -> Result<(), Failure> {
+    if is_read(broker, file).await.map_err(|error| native::of_store(&error))? {
+        return Err(Failure::new(Code::Conflict, "A batch that has not ended reads this file: wait for its end, or cancel it"));
+    }
+    delete_whole(broker, file).await.map_err(|error| native::of_store(&error))
+}
+
+/// Whether a batch that has not ended reads a file.
+async fn is_read(broker: &dyn Broker, file: &File) -> Result<bool, StoreError> {
+    let batches = jobs::all::<Batch>(broker, &file.tenant).await?;
+    Ok(batches.iter().any(|batch| !batch.value.state.is_terminal() && batch.value.input == file.id))
 }
 
 /// Deletes a file: first its record, so that nobody finds half of it, then its parts.
@@ -117,4 +134,45 @@ fn is_expired(file: &File) -> bool {
 
 fn not_found() -> Failure {
     Failure::new(Code::NotFound, "There is no such file: see GET /v1/files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::broker::memory::MemoryBroker;
+    use shared::jobs::BatchState;
+
+    fn file() -> File {
+        let file = json!({
+            "id": "file-1", "tenant": "t", "name": "f", "purpose": "batch", "bytes": 0, "lines": 0, "parts": 0, "created_ms": 0,
+        });
+        serde_json::from_value(file).unwrap()
+    }
+
+    fn batch(id: &str, input: &str) -> Batch {
+        let batch = json!({
+            "id": id, "tenant": "t", "role": "r", "op": "chat", "input": input, "window": "24h", "state": "in_progress",
+            "created_ms": 0, "expires_ms": 1, "counts": { "total": 0, "completed": 0, "failed": 0 }, "settled": 0,
+            "cursor": { "part": 0, "offset": 0, "line": 0 },
+        });
+        serde_json::from_value(batch).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_stays_until_no_batch_reads_it() {
+        let (broker, file, reader) = (MemoryBroker::new(), file(), batch("batch_1", "file-1"));
+        jobs::create(broker.as_ref(), &file).await.unwrap();
+        for batch in [&reader, &batch("batch_2", "file-2")] {
+            jobs::create(broker.as_ref(), batch).await.unwrap();
+        }
+        assert_eq!(remove(broker.as_ref(), &file).await.unwrap_err().code, Code::Conflict);
+        assert!(jobs::get::<File>(broker.as_ref(), "t", &file.id).await.unwrap().is_some());
+        let end = |batch: &mut Batch| {
+            batch.state = BatchState::Completed;
+            true
+        };
+        jobs::change(broker.as_ref(), "t", &reader.id, end).await.unwrap();
+        assert_eq!(remove(broker.as_ref(), &file).await, Ok(()));
+        assert!(jobs::get::<File>(broker.as_ref(), "t", &file.id).await.unwrap().is_none());
+    }
 }

@@ -150,8 +150,10 @@ def a_batch_can_be_cancelled_and_still_accounts_for_every_line():
     batch = submit(lines, "/v1/chat/completions")
     while client.batches.retrieve(batch.id).request_counts.total == 0:
         time.sleep(0.02)
+    refused(409, "conflict", client.files.delete, batch.input_file_id)
     assert client.batches.cancel(batch.id).status in {"cancelling", "cancelled"}
     batch = wait(batch)
+    assert client.files.delete(batch.input_file_id).deleted, "no batch reads it any more"
     output, errors = rows(batch.output_file_id), rows(batch.error_file_id)
     assert batch.status == "cancelled" and len(output) + len(errors) == 400, batch
     assert {row["error"]["code"] for row in errors if row["error"]} == {"batch_cancelled"}

@@ -15,7 +15,7 @@ use super::yard::Yard;
 use bytes::Bytes;
 use shared::broker::{Broker, BrokerError, Feed, Follower, Journal, Since, Topic};
 use shared::clock::Time;
-use shared::domain::RequestId;
+use shared::domain::{RequestId, Token};
 use shared::entropy;
 use shared::error::{Code, Failure};
 use shared::jobs::{self, Batch, BatchState, Commit, File, OpenSegment, Outcome, StoreError, Stored};
@@ -41,6 +41,15 @@ const SILENT: Duration = Duration::from_secs(5);
 enum Halt {
     Cancelled,
     Expired,
+}
+
+/// Why a driver goes no further.
+#[derive(Debug)]
+enum Stop {
+    /// It can be resumed.
+    Store(StoreError),
+    /// A part of the input is not there any more.
+    InputGone,
 }
 
 pub struct Driver {
@@ -77,6 +86,49 @@ pub async fn claim(broker: &dyn Broker, batch: &Batch, fence: u64, lines: u64, n
     if claimed.value.driver == fence { Ok(claimed) } else { Err(BrokerError::Conflict.into()) }
 }
 
+/// Ends a batch whose input is not there any more, for whoever has the lease `fence`: nobody waits for its lines under way.
+///
+/// # Errors
+/// `Conflict` when it has ended, or somebody with a later lease drives it; those of the store.
+pub(super) async fn fail(yard: &dyn Yard, batch: &Batch, fence: u64) -> Result<Batch, StoreError> {
+    let (broker, now_ms) = (yard.broker().as_ref(), yard.unix_ms());
+    output::show(broker, batch).await?; // First: who reads that it has ended reads its files next.
+    let failed = jobs::change(broker, &batch.tenant, &batch.id, |batch: &mut Batch| {
+        let fails = !batch.state.is_terminal() && batch.driver <= fence;
+        if fails {
+            (batch.driver, batch.state, batch.ended_ms) = (fence, BatchState::Failed, Some(now_ms));
+            batch.failure = Some(Box::new(input_gone()));
+        }
+        fails
+    });
+    let failed = failed.await?.value;
+    if (failed.driver, failed.state) != (fence, BatchState::Failed) {
+        return Err(BrokerError::Conflict.into());
+    }
+    yard.call_off(under_way(&failed, index(yard.segment_lines_max())));
+    erase_results(broker, &failed.id).await;
+    tracing::warn!(batch = %failed.id, tenant = %failed.tenant, "a batch has failed: its input file is gone");
+    Ok(failed)
+}
+
+fn input_gone() -> Failure {
+    let message = "The input file was deleted before the batch had read it: upload it again, and create another batch";
+    Failure::new(Code::NotFound, message).param("input_file_id")
+}
+
+/// The lines that may be under way, and some that are not: which are there only the input says.
+fn under_way(batch: &Batch, rows_max: u32) -> Vec<RequestId> {
+    let segments = (batch.settled..).take(OPEN_MAX);
+    segments.flat_map(|segment| (0..rows_max).map(move |row| row_id(&batch.id, segment, row))).collect()
+}
+
+/// Removes what came of the lines of a batch that has ended. Best effort: what stays ages away.
+async fn erase_results(broker: &dyn Broker, batch: &Token) {
+    if let Err(error) = broker.erase(Journal::Results, &Topic::from(batch)).await {
+        tracing::debug!(%error, "the results of a batch were left to age away");
+    }
+}
+
 impl Driver {
     /// Takes a batch up where its record says it is.
     ///
@@ -97,11 +149,20 @@ impl Driver {
     /// # Errors
     /// Those of the broker: it can be resumed.
     pub async fn run(mut self) -> Result<Batch, StoreError> {
+        match self.advance().await {
+            Ok(()) => self.finish().await,
+            Err(Stop::InputGone) => fail(self.yard.as_ref(), &self.batch, self.batch.driver).await,
+            Err(Stop::Store(error)) => Err(error),
+        }
+    }
+
+    /// Goes on until each line is in a file.
+    async fn advance(&mut self) -> Result<(), Stop> {
         loop {
             self.look().await?;
             self.fill().await?;
             if self.exhausted && self.open.is_empty() {
-                return self.finish().await;
+                return Ok(());
             }
             self.hear().await?;
             self.settle().await?;
@@ -120,7 +181,7 @@ impl Driver {
     }
 
     /// Reads the record again from time to time, ends what was cancelled or is too late, and asks after what is silent.
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn look(&mut self) -> Result<(), Stop> {
         let now = self.yard.now();
         if now.since(self.looked_at) < LOOK_EVERY {
             return Ok(());
@@ -128,7 +189,7 @@ impl Driver {
         self.looked_at = now;
         self.read_record().await?;
         if let Some(halt) = self.halt() {
-            return self.call_off(halt).await;
+            return Ok(self.call_off(halt).await?);
         }
         for n in 0..self.open.len() {
             if now.since(self.open[n].heard_at) >= SILENT {
@@ -152,8 +213,8 @@ impl Driver {
         Ok(())
     }
 
-    /// A segment that is silent is published again where the queue has forgotten it.
-    async fn ask_after(&mut self, n: usize, now: Time) -> Result<(), StoreError> {
+    /// A segment that is silent is published again where the queue has forgotten it. Lines that are refused by now have their outcome.
+    async fn ask_after(&mut self, n: usize, now: Time) -> Result<(), Stop> {
         self.open[n].heard_at = now;
         let broker = Arc::clone(self.yard.broker());
         for place in self.open[n].frames.clone() {
@@ -169,24 +230,27 @@ impl Driver {
             return Ok(());
         }
         tracing::warn!(batch = %self.batch.id, segment = self.open[n].number, "lines that the queue has forgotten are published again");
-        let piece = Input::open(self.yard.as_ref(), &self.file, self.open[n].start).segment().await?;
-        let missing: Vec<u32> = self.open[n].missing().collect();
-        let (_, mut batched) = self.compose(self.open[n].number, &piece.ok_or(BrokerError::Gone)?);
+        let piece = Input::open(self.yard.as_ref(), &self.file, self.open[n].start).segment().await.map_err(Stop::of_input)?;
+        let (number, missing): (u32, Vec<u32>) = (self.open[n].number, self.open[n].missing().collect());
+        let (lines, mut batched) = self.compose(number, &piece.ok_or(Stop::InputGone)?);
+        let mut refusals = self.refusals(number, lines);
+        refusals.retain(|refusal| missing.contains(&refusal.outcome.row));
+        jobs::commit(broker.as_ref(), refusals).await;
         batched.retain(|one| missing.contains(&one.row()));
         batched.iter_mut().for_each(Batched::mark_again);
         let turn = entropy::message_id();
-        self.open[n].frames = publish::send(broker.as_ref(), &self.batch, self.open[n].number, &turn, batched).await?;
-        self.record().await
+        self.open[n].frames = publish::send(broker.as_ref(), &self.batch, number, &turn, batched).await?;
+        Ok(self.record().await?)
     }
 
     fn window(&self) -> usize {
         HELD_BYTES_MAX.checked_div(self.segment_bytes).unwrap_or(OPEN_MAX).clamp(2, OPEN_MAX)
     }
 
-    async fn fill(&mut self) -> Result<(), StoreError> {
+    async fn fill(&mut self) -> Result<(), Stop> {
         let mut published = false;
         while !self.exhausted && self.open.len() < self.window() {
-            let Some(piece) = self.input.segment().await? else {
+            let Some(piece) = self.input.segment().await.map_err(Stop::of_input)? else {
                 self.exhausted = true;
                 break;
             };
@@ -195,7 +259,10 @@ impl Driver {
             self.open.push_back(segment);
             self.next += 1;
         }
-        if published { self.record().await } else { Ok(()) }
+        if published {
+            self.record().await?;
+        }
+        Ok(())
     }
 
     /// Puts the lines of a segment on their way; those that cannot be read have their outcome at once.
@@ -215,9 +282,8 @@ impl Driver {
             }
             return Ok(segment);
         }
-        let refused = lines.into_iter().enumerate().filter_map(|(row, (_, refused))| Some((index(row), refused?)));
-        let commits: Vec<Commit> = refused.map(|(row, failure)| self.commit(number, row, failure)).collect();
-        jobs::commit(self.broker(), commits).await;
+        let refusals = self.refusals(number, lines);
+        jobs::commit(self.broker(), refusals).await;
         segment.frames = publish::send(self.broker(), &self.batch, number, "", batched).await?;
         Ok(segment)
     }
@@ -235,6 +301,12 @@ impl Driver {
             rows.push((Row { custom_id, line: line.number }, refused));
         }
         (rows, batched)
+    }
+
+    /// The outcomes of the rows that cannot be run.
+    fn refusals(&self, number: u32, lines: Vec<(Row, Option<Failure>)>) -> Vec<Commit> {
+        let refused = lines.into_iter().enumerate().filter_map(|(row, (_, refused))| Some((index(row), refused?)));
+        refused.map(|(row, failure)| self.commit(number, row, failure)).collect()
     }
 
     fn outcome(&self, number: u32, row: u32, failure: Failure) -> Outcome {
@@ -266,17 +338,20 @@ impl Driver {
     }
 
     /// Writes the first segments that have all their outcomes, and steps the record past them.
+    ///
+    /// When another has stepped past one, its outcomes are erased, and a row whose worker does not know that may run again and end otherwise.
+    /// So the record is read when all are there: who still drives the batch then has the outcomes that count.
     async fn settle(&mut self) -> Result<(), StoreError> {
-        while let Some(mut segment) = self.open.pop_front_if(|segment| segment.is_settled()) {
+        while let Some(segment) = self.open.pop_front_if(|segment| segment.is_settled()) {
+            self.read_record().await?;
             let broker = Arc::clone(self.yard.broker());
-            let blobs = output::claim(broker.as_ref(), &mut segment).await?;
             self.segment_bytes = (self.segment_bytes * 3 + segment.bytes).div_ceil(4);
-            output::write(broker.as_ref(), &mut self.batch, &segment.settle()).await?;
+            output::write(broker.as_ref(), &mut self.batch, &segment).await?;
             self.batch.settled = segment.number + 1;
             self.batch.cursor = segment.end;
             self.record().await?;
             output::show(broker.as_ref(), &self.batch).await?;
-            output::tidy(broker.as_ref(), &self.batch, &segment, blobs).await;
+            output::tidy(broker.as_ref(), &self.batch, &segment).await;
         }
         Ok(())
     }
@@ -295,18 +370,22 @@ impl Driver {
         Ok(())
     }
 
-    /// What others may have written: a cancellation, or that they drive it.
+    /// What others may have written: a cancellation, which an end that is about to be recorded comes before, or that they drive it.
     async fn read_record(&mut self) -> Result<(), StoreError> {
         let stored: Option<Stored<Batch>> = jobs::get(self.broker(), &self.batch.tenant, &self.batch.id).await?;
         let Stored { value, revision } = stored.ok_or(StoreError::NotFound)?;
         if value.driver != self.batch.driver {
             return Err(BrokerError::Conflict.into());
         }
-        (self.batch.state, self.batch.cancelling_ms, self.revision) = (value.state, value.cancelling_ms, revision);
+        self.revision = revision;
+        if !self.batch.state.is_terminal() {
+            (self.batch.state, self.batch.cancelling_ms) = (value.state, value.cancelling_ms);
+        }
         Ok(())
     }
 
     async fn finish(mut self) -> Result<Batch, StoreError> {
+        output::show(self.broker(), &self.batch).await?; // First: who reads that it has ended reads its files next.
         let now_ms = self.yard.unix_ms();
         let state = match self.halt() {
             Some(Halt::Cancelled) => BatchState::Cancelled,
@@ -317,13 +396,28 @@ impl Driver {
         self.batch.counts.total = self.batch.counts.completed + self.batch.counts.failed;
         (self.batch.state, self.batch.ended_ms) = (state, Some(now_ms));
         self.record().await?;
-        output::show(self.broker(), &self.batch).await?;
-        let whole = Topic::from(self.batch.id.clone());
-        if let Err(error) = self.broker().erase(Journal::Results, &whole).await {
-            tracing::debug!(%error, "the results of a batch were left to age away");
-        }
+        erase_results(self.broker(), &self.batch.id).await;
         tracing::info!(batch = %self.batch.id, tenant = %self.batch.tenant, ?state, completed = self.batch.counts.completed, failed = self.batch.counts.failed, "a batch has ended");
         Ok(self.batch)
+    }
+}
+
+impl Stop {
+    /// What reading the input has come to: a part that is gone does not come back.
+    fn of_input(error: BrokerError) -> Self {
+        if error == BrokerError::Gone { Self::InputGone } else { error.into() }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<BrokerError> for Stop {
+    fn from(error: BrokerError) -> Self {
+        Self::Store(error.into())
     }
 }
 
@@ -345,14 +439,27 @@ mod tests {
     use super::super::yard::Composer;
     use super::*;
     use serde_json::json;
+    use shared::broker::Store;
     use shared::broker::memory::MemoryBroker;
-    use shared::jobs::Created;
+    use shared::domain::Lane;
+    use shared::jobs::{Created, Cursor, Place};
+    use std::sync::Mutex;
 
-    struct Alone(Arc<dyn Broker>);
+    /// An ingress that knows no model.
+    struct Alone {
+        broker: Arc<dyn Broker>,
+        off: Mutex<Vec<RequestId>>,
+    }
+
+    impl Alone {
+        fn new(broker: &Arc<dyn Broker>) -> Arc<Self> {
+            Arc::new(Self { broker: Arc::clone(broker), off: Mutex::default() })
+        }
+    }
 
     impl Yard for Alone {
         fn broker(&self) -> &Arc<dyn Broker> {
-            &self.0
+            &self.broker
         }
 
         fn now(&self) -> Time {
@@ -368,10 +475,12 @@ mod tests {
         }
 
         fn composer<'a>(&'a self, _: &'a Batch) -> Composer<'a> {
-            unreachable!("a driver of no lines")
+            Box::new(|_, _, _| Err(Failure::new(Code::ModelNotFound, "no such model")))
         }
 
-        fn call_off(&self, _: Vec<RequestId>) {}
+        fn call_off(&self, ids: Vec<RequestId>) {
+            self.off.lock().unwrap().extend(ids);
+        }
     }
 
     fn batch() -> Batch {
@@ -393,10 +502,16 @@ mod tests {
     #[tokio::test]
     async fn a_driver_whose_place_is_anothers_writes_nothing_any_more() {
         let broker: Arc<dyn Broker> = MemoryBroker::new();
-        let yard = Arc::new(Alone(Arc::clone(&broker)));
+        let yard = Alone::new(&broker);
         assert!(matches!(jobs::create(broker.as_ref(), &batch()).await, Ok(Created::New { .. })));
         let mut stopped = Driver::resume(yard, claim(broker.as_ref(), &batch(), 7, 0, 0).await.unwrap(), file()).await.unwrap();
         let taken = claim(broker.as_ref(), &batch(), 9, 0, 0).await.unwrap();
+        let mut segment =
+            Segment::new(0, (Cursor::default(), Cursor::default()), vec![Row { custom_id: None, line: 1 }], vec![], Time::ZERO);
+        segment.hear(stopped.outcome(0, 0, Halt::Cancelled.failure()), Bytes::new(), Time::ZERO);
+        stopped.open.push_back(segment);
+        assert!(matches!(stopped.settle().await, Err(StoreError::Broker(BrokerError::Conflict))));
+        assert_eq!(stopped.batch.errors, None, "nothing is written");
         stopped.batch.settled = 3;
         for refused in [stopped.record().await, stopped.record().await, stopped.read_record().await] {
             assert!(matches!(refused, Err(StoreError::Broker(BrokerError::Conflict))), "{refused:?}");
@@ -404,5 +519,67 @@ mod tests {
         assert_eq!(jobs::get::<Batch>(broker.as_ref(), "t", &batch().id).await.unwrap(), Some(taken));
         let late = claim(broker.as_ref(), &batch(), 8, 0, 0).await;
         assert!(late.is_err(), "an earlier lease takes nothing back");
+    }
+    #[tokio::test]
+    async fn a_batch_that_is_cancelled_as_it_ends_has_ended() {
+        let broker: Arc<dyn Broker> = MemoryBroker::new();
+        assert!(matches!(jobs::create(broker.as_ref(), &batch()).await, Ok(Created::New { .. })));
+        let yard = Alone::new(&broker);
+        let driver = Driver::resume(yard, claim(broker.as_ref(), &batch(), 7, 0, 0).await.unwrap(), file()).await.unwrap();
+        let cancel = |batch: &mut Batch| {
+            (batch.state, batch.cancelling_ms) = (BatchState::Cancelling, Some(1));
+            true
+        };
+        jobs::change(broker.as_ref(), "t", &batch().id, cancel).await.unwrap();
+        assert_eq!(driver.finish().await.unwrap().state, BatchState::Completed);
+        let stored: Stored<Batch> = jobs::get(broker.as_ref(), "t", &batch().id).await.unwrap().unwrap();
+        assert_eq!(stored.value.state, BatchState::Completed);
+    }
+
+    #[tokio::test]
+    async fn a_batch_whose_input_has_lost_a_part_fails_and_calls_its_lines_off() {
+        let broker: Arc<dyn Broker> = MemoryBroker::new();
+        assert!(matches!(jobs::create(broker.as_ref(), &batch()).await, Ok(Created::New { .. })));
+        let (yard, claimed) = (Alone::new(&broker), claim(broker.as_ref(), &batch(), 7, 1, 0).await.unwrap());
+        let driver = Driver::resume(Arc::<Alone>::clone(&yard), claimed, File { parts: 1, ..file() }).await.unwrap();
+        jobs::commit(broker.as_ref(), vec![driver.commit(0, 0, Halt::Cancelled.failure())]).await;
+        let failed = driver.run().await.unwrap();
+        assert_eq!((failed.state, failed.ended_ms, failed.failure.unwrap().code), (BatchState::Failed, Some(0), Code::NotFound));
+        let stored: Stored<Batch> = jobs::get(broker.as_ref(), "t", &batch().id).await.unwrap().unwrap();
+        assert_eq!(stored.value.state, BatchState::Failed);
+        assert!(yard.off.lock().unwrap().contains(&row_id(&batch().id, 0, 0)));
+        assert!(jobs::outcomes(broker.as_ref(), &jobs::topic(&batch().id, 0)).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nobody_fails_a_batch_that_another_has_taken() {
+        let broker: Arc<dyn Broker> = MemoryBroker::new();
+        assert!(matches!(jobs::create(broker.as_ref(), &batch()).await, Ok(Created::New { .. })));
+        let (yard, taken) = (Alone::new(&broker), claim(broker.as_ref(), &batch(), 9, 1, 0).await.unwrap());
+        let refused = fail(yard.as_ref(), &batch(), 7).await;
+        assert!(matches!(refused, Err(StoreError::Broker(BrokerError::Conflict))), "{refused:?}");
+        assert_eq!(jobs::get::<Batch>(broker.as_ref(), "t", &batch().id).await.unwrap(), Some(taken));
+        assert!(yard.off.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_refused_when_it_is_asked_after_has_ended() {
+        let (broker, file): (Arc<dyn Broker>, File) = (MemoryBroker::new(), File { parts: 1, ..file() });
+        let lines = Bytes::from_static(b"{\"body\":{}}\n{\"body\":{}}\n");
+        broker.blob_put(Store::Files, &File::part_key(file.content(), 0), lines).await.unwrap();
+        assert!(matches!(jobs::create(broker.as_ref(), &batch()).await, Ok(Created::New { .. })));
+        let claimed = claim(broker.as_ref(), &batch(), 7, 2, 0).await.unwrap();
+        let mut driver = Driver::resume(Alone::new(&broker), claimed, file).await.unwrap();
+        let rows = [1, 2].map(|line| Row { custom_id: None, line }).into();
+        let mut segment = Segment::new(0, (Cursor::default(), Cursor::default()), rows, vec![], Time::ZERO);
+        segment.frames = vec![Place { lane: Lane::Bulk, epoch: 0, sequence: 1 }];
+        segment.hear(driver.outcome(0, 0, Halt::Expired.failure()), Bytes::new(), Time::ZERO);
+        driver.open.push_back(segment);
+        driver.ask_after(0, Time::ZERO).await.unwrap();
+        let ended = jobs::outcomes(broker.as_ref(), &jobs::topic(&batch().id, 0)).await.unwrap();
+        let ended: Vec<_> = ended.iter().map(|(outcome, _)| (outcome.row, outcome.failure.as_ref().unwrap().code)).collect();
+        assert_eq!(ended, [(1, Code::ModelNotFound)]);
+        driver.hear().await.unwrap();
+        assert!(driver.open[0].is_settled() && driver.open[0].frames.is_empty());
     }
 }

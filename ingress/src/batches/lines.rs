@@ -1,6 +1,6 @@
 //! core: a file cut into lines, and lines into segments: by content alone, so that whoever drives a batch on cuts the same.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use shared::jobs::Cursor;
 
 /// Lines of a segment, unless its driver is told otherwise: a few full backend batches.
@@ -8,6 +8,9 @@ pub(crate) const SEGMENT_LINES_MAX: usize = 256;
 
 /// Bytes of a segment's lines, from which on it takes no more.
 const SEGMENT_BYTES_MAX: usize = 512 * 1024;
+
+/// What some editors write at the beginning of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One line that is not blank.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +84,10 @@ impl Cutter {
     fn close(&mut self, end: &[u8]) -> Option<Line> {
         self.extend(end);
         self.at.line += 1;
-        let text = self.begun.split().freeze();
+        let mut text = self.begun.split().freeze();
+        if self.at.line == 1 && text.starts_with(BYTE_ORDER_MARK) {
+            text.advance(BYTE_ORDER_MARK.len());
+        }
         if std::mem::take(&mut self.overlong) {
             return Some(Line { number: self.at.line, text: None });
         }
@@ -143,6 +149,18 @@ mod tests {
         let lines = all(&parts(b"aaaaaaaaaa\nb\ncccccc", 3), Cursor::default(), 5);
         let seen: Vec<(u64, Option<&[u8]>)> = lines.iter().map(|(line, _)| (line.number, line.text.as_deref())).collect();
         assert_eq!(seen, [(1, None), (2, Some(&b"b"[..])), (3, None)]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text_where_a_file_begins() {
+        for size in 1..=20 {
+            let parts = parts("\u{feff}a\n\u{feff}b\nc\n".as_bytes(), size);
+            let lines = all(&parts, Cursor::default(), 100);
+            let seen: Vec<(u64, &[u8])> = lines.iter().map(|(line, _)| (line.number, &line.text.as_ref().unwrap()[..])).collect();
+            assert_eq!(seen, [(1, &b"a"[..]), (2, "\u{feff}b".as_bytes()), (3, b"c")], "in parts of {size} bytes");
+            assert_eq!(all(&parts, lines[0].1, 100), lines[1..], "from the end of line 1, in parts of {size} bytes");
+        }
+        assert_eq!(all(&parts("\u{feff}\na".as_bytes(), 100), Cursor::default(), 100).len(), 1, "a line of nothing else is blank");
     }
 
     proptest! {

@@ -1,35 +1,30 @@
-//! edge: the files that a batch writes: a part for each settled segment.
+//! edge: the files that a batch writes: for each settled segment a part, or several where answers are large.
 
 use super::publish::claim_key;
 use super::segment::{Segment, Settled, row_id};
 use bytes::Bytes;
 use shared::broker::{Broker, BrokerError, Journal, Store};
 use shared::domain::Token;
-use shared::jobs::{self, Batch, Created, File, Purpose, StoreError, Written};
+use shared::jobs::{self, Batch, Created, File, PART_BYTES, Purpose, StoreError, Stored, Written};
 
-/// Fetches the answers that wait in the blob store. Returns their keys.
+/// Adds a settled segment to the batch's files and counts. Called again for the same segment, it writes the same. Of answers that wait
+/// in the blob store it holds one at a time, and a part.
 ///
 /// # Errors
-/// `Unavailable`.
-pub(super) async fn claim(broker: &dyn Broker, segment: &mut Segment) -> Result<Vec<Box<str>>, BrokerError> {
-    let mut keys = Vec::new();
-    for (row, key) in segment.claims() {
-        if let Some(body) = broker.blob_get(Store::Files, &key).await? {
-            segment.claimed(row, body);
+/// `Conflict` when an answer is gone because another drives the batch; those of the broker.
+pub(super) async fn write(broker: &dyn Broker, batch: &mut Batch, segment: &Segment) -> Result<(), StoreError> {
+    let mut settled = Settled::default();
+    for (row, outcome, body) in segment.settled() {
+        match &outcome.blob {
+            Some(key) => settled.add(row, outcome, &answer(broker, batch, key).await?),
+            None => settled.add(row, outcome, body),
         }
-        keys.push(key);
+        if settled.output.len() >= PART_BYTES {
+            append(broker, &batch.id, "output", &mut batch.output, std::mem::take(&mut settled.output)).await?;
+        }
     }
-    Ok(keys)
-}
-
-/// Adds a settled segment to the batch's files and counts. Called again for the same segment, it writes the same.
-///
-/// # Errors
-/// Those of the broker.
-pub(super) async fn write(broker: &dyn Broker, batch: &mut Batch, settled: &Settled) -> Result<(), BrokerError> {
-    let id = batch.id.clone();
-    append(broker, &mut batch.output, || file_id(&id, "output"), &settled.output).await?;
-    append(broker, &mut batch.errors, || file_id(&id, "errors"), &settled.errors).await?;
+    append(broker, &batch.id, "output", &mut batch.output, settled.output).await?;
+    append(broker, &batch.id, "errors", &mut batch.errors, settled.errors).await?;
     batch.counts.completed += settled.completed;
     batch.counts.failed += settled.failed;
     batch.input_tokens += settled.input_tokens;
@@ -37,17 +32,29 @@ pub(super) async fn write(broker: &dyn Broker, batch: &mut Batch, settled: &Sett
     Ok(())
 }
 
-async fn append(broker: &dyn Broker, file: &mut Option<Written>, id: impl Fn() -> Token, bytes: &[u8]) -> Result<(), BrokerError> {
+/// An answer that waits in the blob store; nothing where it is lost. Whoever drives the batch now may have written it and removed it.
+async fn answer(broker: &dyn Broker, batch: &Batch, key: &str) -> Result<Bytes, StoreError> {
+    if let Some(answer) = broker.blob_get(Store::Files, key).await? {
+        return Ok(answer);
+    }
+    let stored: Option<Stored<Batch>> = jobs::get(broker, &batch.tenant, &batch.id).await?;
+    if stored.ok_or(StoreError::NotFound)?.value.driver != batch.driver {
+        return Err(BrokerError::Conflict.into());
+    }
+    tracing::error!(batch = %batch.id, "an answer is not in the store any more");
+    Ok(Bytes::new())
+}
+
+async fn append(broker: &dyn Broker, batch: &Token, which: &str, file: &mut Option<Written>, bytes: Vec<u8>) -> Result<(), BrokerError> {
     if bytes.is_empty() {
         return Ok(());
     }
-    let file = file.get_or_insert_with(|| Written { file: id(), parts: 0, bytes: 0, lines: 0 });
+    let file = file.get_or_insert_with(|| Written { file: file_id(batch, which), parts: 0, bytes: 0, lines: 0 });
     let key = File::part_key(&file.file, file.parts);
+    let (length, lines) = (bytes.len() as u64, memchr::memchr_iter(b'\n', &bytes).count() as u64);
     // A driver that died, or does not know that it is none any more, may have written it, or do so still: the same bytes.
-    broker.blob_put(Store::Files, &key, Bytes::copy_from_slice(bytes)).await?;
-    file.parts += 1;
-    file.bytes += bytes.len() as u64;
-    file.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
+    broker.blob_put(Store::Files, &key, bytes.into()).await?;
+    (file.parts, file.bytes, file.lines) = (file.parts + 1, file.bytes + length, file.lines + lines);
     Ok(())
 }
 
@@ -92,10 +99,11 @@ pub(super) async fn show(broker: &dyn Broker, batch: &Batch) -> Result<(), Store
 }
 
 /// Removes what a settled segment no longer needs. Best effort: what stays ages away.
-pub(super) async fn tidy(broker: &dyn Broker, batch: &Batch, segment: &Segment, blobs: Vec<Box<str>>) {
+pub(super) async fn tidy(broker: &dyn Broker, batch: &Batch, segment: &Segment) {
     let erased = broker.erase(Journal::Results, &jobs::topic(&batch.id, segment.number)).await;
     let claims = segment.large.iter().map(|row| claim_key(row_id(&batch.id, segment.number, *row)));
-    for key in blobs.into_iter().map(String::from).chain(claims) {
+    let answers = segment.settled().filter_map(|(_, outcome, _)| Some(String::from(outcome.blob.clone()?)));
+    for key in answers.chain(claims) {
         if let Err(error) = broker.blob_delete(Store::Files, &key).await {
             tracing::debug!(%error, "a blob of a batch is left behind");
         }
@@ -108,18 +116,67 @@ pub(super) async fn tidy(broker: &dyn Broker, batch: &Batch, segment: &Segment, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batches::segment::Row;
     use serde_json::json;
     use shared::broker::memory::MemoryBroker;
+    use shared::clock::Time;
+    use shared::entropy;
+    use shared::jobs::{Cursor, Outcome};
+    use shared::wire::Usage;
 
-    #[tokio::test]
-    async fn what_is_shown_of_a_file_only_grows() {
-        let broker = MemoryBroker::new();
-        let batch: Batch = serde_json::from_value(json!({
+    fn batch() -> Batch {
+        let batch = json!({
             "id": "batch_1", "tenant": "t", "role": "r", "op": "chat", "input": "file-1", "window": "24h", "state": "in_progress",
             "created_ms": 0, "expires_ms": 1, "counts": { "total": 0, "completed": 0, "failed": 0 }, "settled": 0,
             "cursor": { "part": 0, "offset": 0, "line": 0 },
-        }))
-        .unwrap();
+        });
+        serde_json::from_value(batch).unwrap()
+    }
+
+    #[tokio::test]
+    async fn large_answers_make_several_parts() {
+        let (broker, mut batch) = (MemoryBroker::new(), batch());
+        let rows = (0..3).map(|line| Row { custom_id: None, line }).collect();
+        let mut segment = Segment::new(0, (Cursor::default(), Cursor::default()), rows, Vec::new(), Time::ZERO);
+        let answer = format!("\"{}\"", "x".repeat(PART_BYTES * 2 / 3));
+        for row in 0..3 {
+            let (id, blob) = (row_id(&batch.id, 0, row), format!("result.{row}"));
+            broker.blob_put(Store::Files, &blob, answer.clone().into()).await.unwrap();
+            let (exec, blob) = (Some(entropy::exec_id()), Some(blob.into()));
+            segment.hear(Outcome { row, id, exec, failure: None, usage: Usage::default(), blob }, "".into(), Time::ZERO);
+        }
+        write(broker.as_ref(), &mut batch, &segment).await.unwrap();
+        let written = batch.output.clone().unwrap();
+        assert_eq!((written.parts, written.lines, batch.counts.completed), (2, 3, 3));
+        let parts = [0, 1].map(|part| File::part_key(&written.file, part));
+        let mut bytes = 0;
+        for part in parts {
+            bytes += broker.blob_get(Store::Files, &part).await.unwrap().unwrap().len() as u64;
+        }
+        assert_eq!(bytes, written.bytes);
+        tidy(broker.as_ref(), &batch, &segment).await;
+        assert_eq!(broker.blob_get(Store::Files, "result.0").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_gone_is_malformed_only_for_who_drives_the_batch() {
+        let (broker, rows) = (MemoryBroker::new(), vec![Row { custom_id: None, line: 1 }]);
+        let mut current = Batch { driver: 9, ..batch() };
+        jobs::create(broker.as_ref(), &current).await.unwrap();
+        let mut segment = Segment::new(0, (Cursor::default(), Cursor::default()), rows, Vec::new(), Time::ZERO);
+        let (id, exec, blob) = (row_id(&current.id, 0, 0), Some(entropy::exec_id()), Some("result.0".into()));
+        segment.hear(Outcome { row: 0, id, exec, failure: None, usage: Usage::default(), blob }, "".into(), Time::ZERO);
+        let mut overtaken = Batch { driver: 7, ..batch() };
+        let refused = write(broker.as_ref(), &mut overtaken, &segment).await;
+        assert!(matches!(refused, Err(StoreError::Broker(BrokerError::Conflict))), "{refused:?}");
+        assert_eq!(overtaken, Batch { driver: 7, ..batch() }, "nothing is written");
+        write(broker.as_ref(), &mut current, &segment).await.unwrap();
+        assert_eq!((current.counts.failed, current.output), (1, None));
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_of_a_file_only_grows() {
+        let (broker, batch) = (MemoryBroker::new(), batch());
         let id = file_id(&batch.id, "output");
         for (parts, shown) in [(1, 1), (3, 3), (2, 3)] {
             let written = Written { file: id.clone(), parts, bytes: 10, lines: 1 };

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::Operation;
 use shared::error::{Code, Failure};
+use std::borrow::Cow;
 
 /// Bytes of a `custom_id`.
 const CUSTOM_ID_BYTES_MAX: usize = 512;
@@ -28,6 +29,10 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     body: Option<&'a RawValue>,
 }
+
+/// A string, copied only where something in it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl RequestLine {
     /// Reads a line of a batch whose requests are `op`. `None`: the line is longer than a request may be.
@@ -60,16 +65,21 @@ impl<'a> Fields<'a> {
         if self.custom_id.is_some() && custom_id(self).is_none() {
             return Err(invalid("custom_id", &format!("a string of at most {CUSTOM_ID_BYTES_MAX} bytes")));
         }
-        if self.method.is_some_and(|method| method.get() != "\"POST\"") {
+        if self.method.is_some_and(|method| !is(method, "POST")) {
             return Err(invalid("method", "\"POST\""));
         }
-        let url = format!("\"/v1/{}\"", op.path());
-        if self.url.is_some_and(|own| own.get() != url) {
-            return Err(invalid("url", &format!("the batch's endpoint, {url}")));
+        let url = format!("/v1/{}", op.path());
+        if self.url.is_some_and(|own| !is(own, &url)) {
+            return Err(invalid("url", &format!("the batch's endpoint, \"{url}\"")));
         }
         let body = self.body.ok_or_else(|| Failure::new(Code::MissingParameter, "`body` is required: add it to the line").param("body"))?;
         if body.get().starts_with('{') { Ok(body.get()) } else { Err(invalid("body", "an object")) }
     }
+}
+
+/// Whether a member is this text, however it is escaped: PHP writes a slash as `\/`.
+fn is(member: &RawValue, text: &str) -> bool {
+    serde_json::from_str::<Text<'_>>(member.get()).is_ok_and(|own| own.0 == text)
 }
 
 fn no_object() -> Failure {
@@ -97,6 +107,12 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_the_same_however_it_is_escaped() {
+        let of_php = br#"{"method":"\u0050OST","url":"\/v1\/chat\/completions","body":{}}"#;
+        assert!(RequestLine::read(Operation::Chat, Some(&Bytes::from_static(of_php))).body.is_ok());
+    }
+
+    #[test]
     fn a_line_that_cannot_be_read_says_why() {
         let cases = [
             ("", Code::InvalidJson, None),
@@ -109,6 +125,7 @@ mod tests {
             (r#"{"custom_id":"a","body":"x"}"#, Code::InvalidValue, Some("a")),
             (r#"{"custom_id":7,"body":{}}"#, Code::InvalidValue, None),
             (r#"{"custom_id":"a","method":"GET","body":{}}"#, Code::InvalidValue, Some("a")),
+            (r#"{"custom_id":"a","method":["POST"],"body":{}}"#, Code::InvalidValue, Some("a")),
             (r#"{"custom_id":"a","url":"/v1/chat/completions","body":{}}"#, Code::InvalidValue, Some("a")),
         ];
         for (line, code, id) in cases {

@@ -36,7 +36,7 @@ pub(crate) struct Segment {
     pub(crate) bytes: usize,
 }
 
-/// What a settled segment adds to the batch's files and counts.
+/// What the rows of a settled segment add to the batch's files and counts.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     pub(crate) output: Vec<u8>,
@@ -70,37 +70,31 @@ impl Segment {
         self.outcomes.iter().zip(0..).filter(|(outcome, _)| outcome.is_none()).map(|(_, row)| row)
     }
 
-    /// Answers that wait in the blob store: the row and the key.
-    pub(crate) fn claims(&self) -> Vec<(usize, Box<str>)> {
-        let claim = |(row, place): (usize, &Option<(Outcome, Bytes)>)| Some((row, place.as_ref()?.0.blob.clone()?));
-        self.outcomes.iter().enumerate().filter_map(claim).collect()
-    }
-
-    pub(crate) fn claimed(&mut self, row: usize, body: Bytes) {
-        if let Some((_, place)) = self.outcomes[row].as_mut() {
-            *place = body;
-        }
-    }
-
-    /// The lines of output and error file, in the order of the input. Each row has an outcome.
-    pub(crate) fn settle(&self) -> Settled {
-        let mut settled = Settled::default();
-        for (row, place) in self.rows.iter().zip(&self.outcomes) {
+    /// The rows with their outcomes and answers, in the order of the input. Each has an outcome. The answer of one whose outcome names
+    /// a blob is there.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = (&Row, &Outcome, &Bytes)> {
+        self.rows.iter().zip(&self.outcomes).map(|(row, place)| {
             let (outcome, body) = place.as_ref().expect("a settled segment lacks no outcome");
-            settled.input_tokens += u64::from(outcome.usage.input);
-            settled.output_tokens += u64::from(outcome.usage.output);
-            match answer(outcome, body) {
-                Ok(answer) => {
-                    settled.completed += 1;
-                    line(&mut settled.output, row, outcome, Some((200, answer)), None);
-                }
-                Err(failure) => {
-                    settled.failed += 1;
-                    failed(&mut settled.errors, row, outcome, &failure);
-                }
+            (row, outcome, body)
+        })
+    }
+}
+
+impl Settled {
+    /// Adds a row's line to one of the files.
+    pub(crate) fn add(&mut self, row: &Row, outcome: &Outcome, body: &Bytes) {
+        self.input_tokens += u64::from(outcome.usage.input);
+        self.output_tokens += u64::from(outcome.usage.output);
+        match answer(outcome, body) {
+            Ok(answer) => {
+                self.completed += 1;
+                line(&mut self.output, row, outcome, Some((200, answer)), None);
+            }
+            Err(failure) => {
+                self.failed += 1;
+                failed(&mut self.errors, row, outcome, &failure);
             }
         }
-        settled
     }
 }
 
@@ -182,6 +176,12 @@ mod tests {
         Segment::new(3, Default::default(), (0..rows).map(row).collect(), Vec::new(), Time::ZERO)
     }
 
+    fn settle(segment: &Segment) -> Settled {
+        let mut settled = Settled::default();
+        segment.settled().for_each(|(row, outcome, body)| settled.add(row, outcome, body));
+        settled
+    }
+
     fn lines(bytes: &[u8]) -> Vec<Value> {
         bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
@@ -195,7 +195,7 @@ mod tests {
         assert!(!segment.is_settled() && segment.missing().collect::<Vec<_>>() == [0]);
         segment.hear(outcome(0, Some(Failure::new(Code::BackendStatus, "it broke")), true), Bytes::new(), Time::ZERO);
         assert!(segment.is_settled());
-        let settled = segment.settle();
+        let settled = settle(&segment);
         assert_eq!((settled.completed, settled.failed, settled.input_tokens), (1, 2, 6));
         let (output, errors) = (lines(&settled.output), lines(&settled.errors));
         assert_eq!(output.len(), 1);
@@ -210,7 +210,7 @@ mod tests {
         segment.hear(outcome(0, None, true), Bytes::from_static(b"1"), Time::ZERO);
         segment.hear(outcome(0, Some(Failure::new(Code::Internal, "late")), true), Bytes::new(), Time::ZERO);
         segment.hear(outcome(9, None, true), Bytes::new(), Time::ZERO);
-        assert_eq!(segment.settle().completed, 1);
+        assert_eq!(settle(&segment).completed, 1);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! loop: sees to it that each batch that has not ended is driven by somebody: follows their records, takes leases, runs drivers.
 
-use super::driver::{Driver, claim};
+use super::driver::{Driver, claim, fail};
 use crate::gate::Gate;
 use crate::jobs::notify;
 use crate::lease::Lease;
 use shared::broker::{BrokerError, Bucket, Feed, Follower, Since};
 use shared::clock;
 use shared::domain::Token;
-use shared::error::{Code, Failure};
-use shared::jobs::{self, Batch, BatchState, File, StoreError};
+use shared::jobs::{self, Batch, File, StoreError, Stored};
 use shared::task::{self, Guarded};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -124,23 +123,12 @@ async fn take_on(gate: &Arc<Gate>, tenant: &str, id: &Token, fence: u64) -> Resu
     if stored.value.state.is_terminal() {
         return Ok(());
     }
-    let Some(file) = jobs::get::<File>(gate.broker(), tenant, &stored.value.input).await?.map(|stored| stored.value) else {
-        return fail(gate, &stored.value).await;
-    };
-    let claimed = claim(gate.broker(), &stored.value, fence, file.lines, clock::unix_ms()).await?;
-    let ended = Driver::resume(Arc::<Gate>::clone(gate), claimed, file).await?.run().await?;
-    notify::of_batch(gate, &ended).await // If this process ends first, the sweeper does.
-}
-
-async fn fail(gate: &Gate, batch: &Batch) -> Result<(), StoreError> {
-    let failure = Failure::new(Code::NotFound, "The input file was deleted before the batch had read it").param("input_file_id");
-    let failed = jobs::change(gate.broker(), &batch.tenant, &batch.id, |batch: &mut Batch| {
-        let fails = !batch.state.is_terminal();
-        if fails {
-            (batch.state, batch.ended_ms) = (BatchState::Failed, Some(clock::unix_ms()));
-            batch.failure = Some(Box::new(failure.clone()));
+    let ended = match jobs::get::<File>(gate.broker(), tenant, &stored.value.input).await? {
+        Some(Stored { value: file, .. }) => {
+            let claimed = claim(gate.broker(), &stored.value, fence, file.lines, clock::unix_ms()).await?;
+            Driver::resume(Arc::<Gate>::clone(gate), claimed, file).await?.run().await?
         }
-        fails
-    });
-    failed.await.map(drop)
+        None => fail(gate.as_ref(), &stored.value, fence).await?,
+    };
+    notify::of_batch(gate, &ended).await // If this process ends first, the sweeper does.
 }

@@ -67,7 +67,7 @@ impl Yard for Gate {
 
 fn caller(gate: &Gate, Batch { tenant, role, key, scope, op, .. }: &Batch) -> Result<Caller, Failure> {
     let scope = scope.clone().map(Arc::new);
-    let caller = gate.directory().acting(tenant, role, key.as_deref(), scope)?;
+    let caller = gate.directory().acting(tenant, role, key.as_deref(), scope, clock::unix_seconds())?;
     caller.may_call(*op, Lane::Bulk)?;
     Ok(caller)
 }

@@ -6,11 +6,13 @@ use crate::idempotency;
 use crate::native;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request};
+use shared::broker::BrokerError;
 use shared::clock;
 use shared::domain::Token;
 use shared::error::{Code, Failure};
 use shared::identity::Caller;
-use shared::jobs::{self, Created, File, Purpose};
+use shared::jobs::{self, Created, File, Purpose, StoreError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -43,44 +45,42 @@ pub(super) async fn receive(gate: &Gate, caller: &Caller, request: Request) -> R
     let multipart = Multipart::from_request(request, &()).await;
     let mut multipart = multipart.map_err(|_| Failure::new(Code::UnsupportedMediaType, "Send the file as multipart/form-data"))?;
     let content = idempotency::id(PREFIX, tenant, None);
-    let (mut form, writer) = (Form::default(), FileWriter::new(gate.broker(), content.clone()));
-    let mut writer = if name.is_some() { writer.hashing() } else { writer };
-    let kept = match fields(gate, &mut multipart, &mut form, &mut writer).await {
-        Ok(()) => keep(gate, form, &writer, tenant, name.as_deref(), content).await,
-        Err(failure) => Err(failure),
-    };
-    if !matches!(kept, Ok((_, Content::Kept))) {
-        writer.abandon().await;
-    }
-    kept.map(|(file, _)| file)
+    let (mut form, mut writer) = (Form::default(), FileWriter::new(Arc::clone(&gate.road.broker), content.clone(), name.is_some()));
+    fields(gate, &mut multipart, &mut form, &mut writer).await?;
+    let id = if name.is_some() { idempotency::id(PREFIX, tenant, name.as_deref()) } else { content.clone() };
+    let file = record(form, &writer, tenant, id, content)?;
+    keep(writer, &file, jobs::create(gate.broker(), &file)).await
 }
 
-/// What became of the content that has come.
-enum Content {
-    Kept,
-    /// The file was there already.
-    Needless,
-}
-
-/// Puts a file on record, or finds the one that has its name.
+/// Puts a file on record, or finds the one that has its name. Its parts go only when no record can name them: one whose answer was
+/// lost, or that nobody waits for any more, may be there.
 async fn keep(
-    gate: &Gate,
-    form: Form,
-    writer: &FileWriter<'_>,
-    tenant: &str,
-    name: Option<&str>,
-    content: Token,
-) -> Result<(File, Content), Failure> {
-    let id = if name.is_some() { idempotency::id(PREFIX, tenant, name) } else { content.clone() };
-    let file = record(form, writer, tenant, id, content)?;
-    match jobs::create(gate.broker(), &file).await.map_err(|error| native::of_store(&error))? {
-        Created::New { .. } => Ok((file, Content::Kept)),
-        Created::Known(known) if known.value.fingerprint == file.fingerprint => Ok((known.value, Content::Needless)),
+    mut writer: FileWriter,
+    file: &File,
+    creation: impl Future<Output = Result<Created<File>, StoreError>>,
+) -> Result<File, Failure> {
+    writer.keep();
+    let created = creation.await;
+    if !may_name(&created, file.content()) {
+        writer.discard();
+    }
+    match created.map_err(|error| native::of_store(&error))? {
+        Created::New { .. } => Ok(file.clone()),
+        Created::Known(known) if known.value.fingerprint == file.fingerprint => Ok(known.value),
         Created::Known(_) => Err(idempotency::mismatch()),
     }
 }
 
-fn record(form: Form, writer: &FileWriter<'_>, tenant: &str, id: Token, content: Token) -> Result<File, Failure> {
+/// Whether a record may be there that names a content.
+fn may_name(created: &Result<Created<File>, StoreError>, content: &Token) -> bool {
+    match created {
+        Ok(Created::Known(known)) => known.value.content() == content,
+        Err(StoreError::Broker(BrokerError::Full | BrokerError::TooLarge | BrokerError::Conflict)) => false,
+        Ok(Created::New { .. }) | Err(_) => true,
+    }
+}
+
+fn record(form: Form, writer: &FileWriter, tenant: &str, id: Token, content: Token) -> Result<File, Failure> {
     let missing = |name: &str| Failure::new(Code::MissingParameter, format!("`{name}` is required: add it to the form")).param(name);
     let purpose = form.purpose.ok_or_else(|| missing("purpose"))?;
     let name = form.name.ok_or_else(|| missing("file"))?;
@@ -97,7 +97,7 @@ fn fingerprint(name: &str, purpose: Purpose, expires_after_s: Option<u64>, conte
     blake3::hash(asked.as_bytes()).as_bytes().to_vec()
 }
 
-async fn fields(gate: &Gate, form: &mut Multipart, into: &mut Form, writer: &mut FileWriter<'_>) -> Result<(), Failure> {
+async fn fields(gate: &Gate, form: &mut Multipart, into: &mut Form, writer: &mut FileWriter) -> Result<(), Failure> {
     let idle = Duration::from_millis(gate.config.limits.body_idle_timeout_ms);
     while let Some(field) = timeout(idle, form.next_field()).await.map_err(|_| stopped())?.map_err(|error| broken(&error))? {
         let name = field.name().unwrap_or_default().to_owned();
@@ -124,7 +124,7 @@ fn file_name(field: &Field<'_>) -> Result<Box<str>, Failure> {
     Ok(name.into())
 }
 
-async fn store(gate: &Gate, mut field: Field<'_>, writer: &mut FileWriter<'_>, idle: Duration) -> Result<(), Failure> {
+async fn store(gate: &Gate, mut field: Field<'_>, writer: &mut FileWriter, idle: Duration) -> Result<(), Failure> {
     let bytes_max = gate.config.jobs.file_bytes_max;
     while let Some(piece) = timeout(idle, field.chunk()).await.map_err(|_| stopped())?.map_err(|error| broken(&error))? {
         if writer.bytes + piece.len() as u64 > bytes_max {
@@ -173,4 +173,67 @@ fn stopped() -> Failure {
 
 fn broken(_: &MultipartError) -> Failure {
     Failure::new(Code::InvalidValue, "The form is malformed or broke off: send it whole, as multipart/form-data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use futures::FutureExt;
+    use serde_json::json;
+    use shared::broker::memory::MemoryBroker;
+    use shared::broker::{Broker, Store};
+    use std::future::{pending, ready};
+
+    fn file(content: &str) -> File {
+        let file = json!({
+            "id": "file-1", "tenant": "t", "name": "f", "purpose": "batch", "bytes": 2, "lines": 1, "parts": 1, "created_ms": 0,
+            "content": content,
+        });
+        serde_json::from_value(file).unwrap()
+    }
+
+    async fn written(broker: &Arc<MemoryBroker>, file: &File) -> FileWriter {
+        let mut writer = FileWriter::new(broker.clone(), file.content().clone(), false);
+        writer.write(Bytes::from_static(b"{}")).await.unwrap();
+        writer.finish().await.unwrap();
+        writer
+    }
+
+    async fn is_stored(broker: &MemoryBroker, file: &File) -> bool {
+        tokio::task::yield_now().await; // To whoever deletes it.
+        broker.blob_get(Store::Files, &File::part_key(file.content(), 0)).await.unwrap().is_some()
+    }
+
+    async fn unanswered(broker: &MemoryBroker, file: &File) -> Result<Created<File>, StoreError> {
+        jobs::create(broker, file).await?;
+        Err(BrokerError::Unavailable("no answer".into()).into())
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_record_had_no_answer_keeps_its_parts() {
+        let (broker, first, second) = (MemoryBroker::new(), file("file-a"), file("file-b"));
+        let refused = keep(written(&broker, &first).await, &first, unanswered(&broker, &first)).await;
+        assert_eq!(refused.unwrap_err().code, Code::BrokerUnavailable);
+        assert!(is_stored(&broker, &first).await);
+        let known = keep(written(&broker, &second).await, &second, jobs::create(broker.as_ref(), &second)).await;
+        assert_eq!(known.as_ref(), Ok(&first), "sent again under its name");
+        assert!(is_stored(&broker, &first).await && !is_stored(&broker, &second).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_caller_leaves_as_it_goes_on_record_keeps_its_parts() {
+        let (broker, file) = (MemoryBroker::new(), file("file-a"));
+        assert_eq!(keep(written(&broker, &file).await, &file, pending()).now_or_never(), None);
+        assert!(is_stored(&broker, &file).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_surely_not_on_record_leaves_nothing_behind() {
+        for error in [BrokerError::Full, BrokerError::TooLarge, BrokerError::Conflict] {
+            let (broker, file) = (MemoryBroker::new(), file("file-a"));
+            assert!(keep(written(&broker, &file).await, &file, ready(Err(error.into()))).await.is_err());
+            assert!(!is_stored(&broker, &file).await);
+        }
+    }
 }

@@ -4,10 +4,14 @@ use bytes::{Bytes, BytesMut};
 use shared::broker::{Broker, BrokerError, Store};
 use shared::domain::Token;
 use shared::jobs::{File, PART_BYTES};
+use shared::task;
+use std::sync::Arc;
 
-pub(crate) struct FileWriter<'a> {
-    broker: &'a dyn Broker,
+/// Unless it is told that the file may be on record, what was stored is deleted when it goes: whoever sent it may leave at any time.
+pub(crate) struct FileWriter {
+    broker: Arc<dyn Broker>,
     content: Token,
+    is_kept: bool,
     part: BytesMut,
     pub(crate) parts: u32,
     pub(crate) bytes: u64,
@@ -18,14 +22,11 @@ pub(crate) struct FileWriter<'a> {
     hasher: Option<blake3::Hasher>,
 }
 
-impl<'a> FileWriter<'a> {
-    pub(crate) fn new(broker: &'a dyn Broker, content: Token) -> Self {
-        Self { broker, content, part: BytesMut::new(), parts: 0, bytes: 0, lines: 0, in_line: false, hasher: None }
-    }
-
-    /// One that can say what was written: see [`FileWriter::hash`].
-    pub(crate) fn hashing(self) -> Self {
-        Self { hasher: Some(blake3::Hasher::new()), ..self }
+impl FileWriter {
+    /// `hashes`: it can say what was written; see [`FileWriter::hash`].
+    pub(crate) fn new(broker: Arc<dyn Broker>, content: Token, hashes: bool) -> Self {
+        let hasher = hashes.then(blake3::Hasher::new);
+        Self { broker, content, is_kept: false, part: BytesMut::new(), parts: 0, bytes: 0, lines: 0, in_line: false, hasher }
     }
 
     pub(crate) fn hash(&self) -> Option<blake3::Hash> {
@@ -59,13 +60,14 @@ impl<'a> FileWriter<'a> {
         if self.part.is_empty() { Ok(()) } else { self.store().await }
     }
 
-    /// Deletes what was stored: the file did not come to be.
-    pub(crate) async fn abandon(self) {
-        for part in 0..self.parts {
-            if let Err(error) = self.broker.blob_delete(Store::Files, &File::part_key(&self.content, part)).await {
-                tracing::warn!(%error, "a part of an unfinished file is left behind");
-            }
-        }
+    /// The file may be on record from now on.
+    pub(crate) const fn keep(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// The file is not on record after all.
+    pub(crate) fn discard(mut self) {
+        self.is_kept = false;
     }
 
     async fn store(&mut self) -> Result<(), BrokerError> {
@@ -85,6 +87,23 @@ impl<'a> FileWriter<'a> {
     }
 }
 
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        // The last one may be stored in part.
+        let (broker, content, parts) = (Arc::clone(&self.broker), self.content.clone(), 0..=self.parts);
+        task::spawn("unfinished file", async move {
+            for part in parts {
+                if let Err(error) = broker.blob_delete(Store::Files, &File::part_key(&content, part)).await {
+                    tracing::warn!(%error, "a part of an unfinished file is left behind");
+                }
+            }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn parts_are_full_but_the_last_and_blank_lines_do_not_count() {
         let broker = MemoryBroker::new();
-        let mut writer = FileWriter::new(broker.as_ref(), Token::parse("file-1").unwrap());
+        let mut writer = FileWriter::new(broker.clone(), Token::parse("file-1").unwrap(), false);
         let text = [b"a\n \r\n\nb".as_slice(), &vec![b'x'; PART_BYTES], b"\nlast"].concat();
         for piece in text.chunks(100_000) {
             writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
@@ -103,7 +122,22 @@ mod tests {
         let first = broker.blob_get(Store::Files, "file-1.0").await.unwrap().unwrap();
         let second = broker.blob_get(Store::Files, "file-1.1").await.unwrap().unwrap();
         assert_eq!((first.len(), [first, second].concat()), (PART_BYTES, text));
-        writer.abandon().await;
-        assert_eq!(broker.blob_get(Store::Files, "file-1.0").await.unwrap(), None);
+        writer.keep();
+        drop(writer);
+        tokio::task::yield_now().await;
+        assert!(broker.blob_get(Store::Files, "file-1.0").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_goes_with_its_writer() {
+        let broker = MemoryBroker::new();
+        let mut writer = FileWriter::new(broker.clone(), Token::parse("file-1").unwrap(), false);
+        writer.write(vec![b'x'; PART_BYTES + 1].into()).await.unwrap();
+        writer.finish().await.unwrap();
+        drop(writer);
+        tokio::task::yield_now().await;
+        for key in ["file-1.0", "file-1.1"] {
+            assert_eq!(broker.blob_get(Store::Files, key).await.unwrap(), None);
+        }
     }
 }

@@ -11,6 +11,9 @@ use std::io::{BufRead, BufReader, Read};
 /// Bytes of one line: a row with its other columns.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// What some editors write at the beginning of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Columns of one file: each is held in memory for the rows of a piece.
 const COLUMNS_MAX: usize = 1_000;
 
@@ -42,7 +45,11 @@ struct Lines {
 impl Lines {
     fn open(input: &Input) -> Result<Self, Failed> {
         let file = File::open(&input.path).map_err(|error| input.refused(error))?;
-        Ok(Self { input: input.clone(), reader: BufReader::with_capacity(1 << 20, file) })
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        if reader.fill_buf().map_err(|error| input.refused(error))?.starts_with(BYTE_ORDER_MARK) {
+            reader.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(Self { input: input.clone(), reader })
     }
 
     /// The next line that is not empty.
@@ -110,5 +117,24 @@ fn cell(object: Option<&Object>, column: &str) -> Cell {
         Some(None | Some(Value::Null)) => Cell::Bad(Bad::Null),
         Some(Some(Value::String(text))) => Cell::of(Some(text)),
         Some(Some(_)) => Cell::Bad(Bad::NotText),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::format::Format;
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.jsonl");
+        std::fs::write(&path, "\u{feff}{\"t\":\"a\"}\n\u{feff}{\"t\":\"b\"}\n").unwrap();
+        let input = Input { path, format: Format::Jsonl, column: "t".into() };
+        let piece = pieces(&input, Want::Json).unwrap().next().unwrap().unwrap();
+        assert_eq!(piece.cells, [Cell::Text("a".into()), Cell::Bad(Bad::NotJson)]);
+        let Columns::Json(objects) = piece.columns else { panic!("no JSON") };
+        assert_eq!(objects, [r#"{"t":"a"}"#, "{}"]);
+        assert_eq!(schema(&input).unwrap().fields().len(), 1);
     }
 }
