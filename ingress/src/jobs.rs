@@ -113,7 +113,8 @@ pub(crate) async fn answer(gate: &Gate, job: &Job) -> Result<Bytes, Failure> {
 /// # Errors
 /// Those of the broker.
 pub(crate) async fn kept_answer(broker: &dyn Broker, job: &Job) -> Result<Option<Bytes>, BrokerError> {
-    let outcomes = jobs::outcomes(broker, &jobs::topic(&job.id, 0)).await?;
+    // Which one won is said by the record: the first to write there, not in the journal.
+    let outcomes = jobs::all_outcomes(broker, &jobs::topic(&job.id, 0)).await?;
     let found = outcomes.into_iter().find(|(outcome, _)| outcome.exec == job.winner);
     match found {
         Some((Outcome { blob: Some(key), .. }, _)) => broker.blob_get(Store::Files, &key).await,
@@ -166,5 +167,38 @@ async fn wait(gate: &Gate, job: Job, deadline: Time) -> Result<Reply, Failure> {
         (JobState::Succeeded, _) => Ok(Reply::Whole { head: None, body: answer(gate, &job).await? }),
         (_, Some(failure)) => Err(failure.clone()),
         _ => Err(Failure::new(Code::Cancelled, "The job was cancelled")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::broker::Journal;
+    use shared::broker::memory::MemoryBroker;
+    use shared::domain::ExecId;
+    use shared::entropy;
+    use shared::jobs::Commit;
+    use shared::wire::{JobRef, Usage, encode_one};
+
+    #[tokio::test]
+    async fn the_answer_is_the_winners_wherever_it_lies() {
+        let (broker, id) = (MemoryBroker::new(), Token::parse("job_1").unwrap());
+        let (job, _) = submit::tests::request(&id);
+        jobs::create(broker.as_ref(), &job).await.unwrap();
+        let outcome = |exec: ExecId| Outcome {
+            row: 0,
+            id: submit::request_id(&id),
+            exec: Some(exec),
+            failure: None,
+            usage: Usage::default(),
+            blob: None,
+        };
+        let entry = encode_one(&outcome(entropy::exec_id()), b"1"); // Its worker dies before it has ended the job.
+        broker.append(Journal::Results, &jobs::topic(&id, 0), "1", entry).await.unwrap();
+        let of = JobRef { job: id.clone(), part: 0, row: 0, line: false, again: false };
+        let second = Commit { tenant: job.tenant.clone(), of, outcome: outcome(entropy::exec_id()), body: "2".into() };
+        jobs::commit(broker.as_ref(), vec![second]).await;
+        let ended = jobs::get::<Job>(broker.as_ref(), &job.tenant, &id).await.unwrap().unwrap().value;
+        assert_eq!(kept_answer(broker.as_ref(), &ended).await.unwrap(), Some("2".into()));
     }
 }

@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::publisher;
 use crate::refusals::{Account, Refusals};
-use crate::table::{Action, Entry, Table};
+use crate::table::{Action, Entry, EventSizes, Table};
 use crate::ticket::{Meter, Terms, Ticket};
 use bytes::Bytes;
 use shared::broker::{Address, Broker, Stored};
@@ -115,7 +115,19 @@ impl Road {
         let draining = stream.then(|| meter.clone());
         let pending = Pending::new(stream);
         let now = clock::now();
-        let entry = Entry { pending, envelope, model: model.clone(), body, deadline, pieces, meter, account, waits: false };
+        let entry = Entry {
+            pending,
+            envelope,
+            model: model.clone(),
+            body,
+            deadline,
+            pieces,
+            meter,
+            events: EventSizes::default(),
+            account,
+            waits: false,
+            lies_in: None,
+        };
         let refusal = entry.account.as_ref().and_then(|account| self.refusals().find(account, entry.tokens(), now));
         self.table().insert(Entry { waits: refusal.is_some(), ..entry });
         let terms = Terms { id, pieces: answer, draining, deadline, patience: now + self.max_wait, blob };
@@ -184,6 +196,7 @@ impl Road {
             match message {
                 ToIngress::Reply(reply) => actions.extend(table.hear(reply, body, now)),
                 ToIngress::Held(held) => table.held(&held, now),
+                ToIngress::Moved(moved) => table.moved(moved, now),
                 ToIngress::Looked(looked) => self.looks.heard(looked),
                 ToIngress::Refused { id, refusal } => refused.extend(table.give_back(id, refusal).map(|whom| (whom, refusal))),
             }

@@ -12,13 +12,13 @@ use shared::clock::{Time, millis};
 use shared::domain::{ExecId, NodeId, RequestId, Token};
 use shared::error::{Code, Failure};
 use shared::quota::Refusal;
-use shared::wire::{Cancel, Envelope, Held, Part, Passed, Reply, Resend};
+use shared::wire::{Cancel, Envelope, Held, Moved, PART_BYTES_MAX, Part, Passed, Reply, Resend};
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Bytes of a stream that may wait for its caller. One that reads slower than the model writes is cut off, so that it
-/// costs memory to nobody else.
+/// Bytes of a stream that may wait for its caller, beside its largest event. One that reads slower than the model writes is cut
+/// off, so that it costs memory to nobody else.
 const STREAM_WAITING_MAX: usize = 256 * 1024;
 
 /// Bytes of an answer that is not streamed: 2,048 embeddings of 1,536 dimensions as text, with room to spare.
@@ -36,10 +36,13 @@ pub(crate) struct Entry {
     /// Unbounded, because the reader of the inbox never waits; `meter` is its bound.
     pub(crate) pieces: UnboundedSender<Piece>,
     pub(crate) meter: Meter,
+    pub(crate) events: EventSizes,
     /// Whose limits it is counted against; nothing where there are none.
     pub(crate) account: Option<Arc<Account>>,
     /// It waits here for a limit: it is nowhere else, and so not lost.
     pub(crate) waits: bool,
+    /// The model in whose lane it lies, where that is another: a fallback's.
+    pub(crate) lies_in: Option<Token>,
 }
 
 /// What the owner of the table is to do now.
@@ -78,10 +81,19 @@ impl Table {
 
     pub(crate) fn published(&mut self, ids: &[RequestId], stored: Stored, now: Time) {
         for id in ids {
-            // The word on what was refused meanwhile says nothing any more.
-            if let Some(entry) = self.entries.get_mut(id).filter(|entry| !entry.waits) {
+            // The word on what was refused or sent on meanwhile says nothing any more.
+            if let Some(entry) = self.entries.get_mut(id).filter(|entry| !entry.waits && entry.lies_in.is_none()) {
                 entry.pending.published(stored, now);
             }
+        }
+    }
+
+    /// A request was sent on to a fallback: from now on that one's lane says whether it is lost.
+    pub(crate) fn moved(&mut self, moved: Moved, now: Time) {
+        let Moved { id, model, epoch, sequence } = moved;
+        if let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.waits) {
+            entry.lies_in = Some(model);
+            entry.pending.published(Stored { sequence, epoch, duplicate: false }, now);
         }
     }
 
@@ -98,7 +110,7 @@ impl Table {
     pub(crate) fn give_back(&mut self, id: RequestId, refusal: Refusal) -> Option<(Arc<Account>, u32)> {
         let entry = self.entries.get_mut(&id).filter(|entry| !entry.pending.is_bound())?;
         entry.pending = Pending::new(entry.envelope.stream);
-        entry.waits = true;
+        (entry.waits, entry.lies_in) = (true, None);
         entry.send(Err(Setback::Refused(refusal)));
         Some((entry.account.clone()?, entry.tokens()))
     }
@@ -178,9 +190,13 @@ impl Table {
         let mut actions = Vec::new();
         let mut ended = Vec::new();
         for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.waits) {
-            match entry.pending.check(self.passed.get(&entry.model).copied(), now) {
+            let lane = entry.lies_in.as_ref().unwrap_or(&entry.model);
+            match entry.pending.check(self.passed.get(lane).copied(), now) {
                 Fate::Waiting => {}
-                Fate::Again => actions.push(Action::Publish(*id, entry.model.clone())),
+                Fate::Again => {
+                    entry.lies_in = None;
+                    actions.push(Action::Publish(*id, entry.model.clone()));
+                }
                 Fate::Missing => actions.extend(entry.ask(now)),
                 Fate::Gap => ended.push((*id, incomplete())),
                 Fate::Cut => ended.push((*id, interrupted("The worker that wrote this answer is gone"))),
@@ -198,6 +214,25 @@ impl Table {
         if let Some(entry) = self.entries.remove(&id) {
             entry.send(Err(Setback::Failed(failure)));
         }
+    }
+}
+
+/// How large the events of a stream are: one that comes in several parts came at once, however fast it is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EventSizes {
+    largest: usize,
+    /// Of the one whose last part has not come.
+    open: usize,
+}
+
+impl EventSizes {
+    fn largest_with(&mut self, part: usize) -> usize {
+        self.open += part;
+        self.largest = self.largest.max(self.open);
+        if part < PART_BYTES_MAX {
+            self.open = 0;
+        }
+        self.largest
     }
 }
 
@@ -223,10 +258,11 @@ impl Entry {
         }
         if reply.part == 0 {
             self.meter.reset();
+            self.events = EventSizes::default();
         }
         let before = self.meter.add(body.len());
         let streams = self.envelope.stream;
-        if streams && before > 0 && before + body.len() > STREAM_WAITING_MAX {
+        if streams && before + body.len() > STREAM_WAITING_MAX + self.events.largest_with(body.len()) {
             return Err(slow_reader());
         }
         if !streams && before + body.len() > ANSWER_BYTES_MAX {

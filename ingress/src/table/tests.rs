@@ -48,8 +48,10 @@ fn waiting(stream: bool) -> (Table, RequestId, UnboundedReceiver<Piece>) {
         deadline: Time::from_millis(100_000),
         pieces,
         meter: Meter::default(),
+        events: EventSizes::default(),
         account: None,
         waits: false,
+        lies_in: None,
     });
     (table, id, answer)
 }
@@ -147,14 +149,25 @@ fn a_stream_nobody_reads_is_cut_off_at_its_bound() {
     let (mut table, id, mut answer) = waiting(true);
     let exec = exec_id();
     let quarter = Bytes::from(vec![b'x'; STREAM_WAITING_MAX / 4]);
-    for number in 0..4 {
+    for number in 0..5 {
         assert_eq!(table.hear(part(id, exec, number), quarter.clone(), Time::ZERO), None);
     }
-    assert_eq!(table.hear(part(id, exec, 4), quarter, Time::ZERO), cancel(id, None));
-    for _ in 0..4 {
+    assert_eq!(table.hear(part(id, exec, 5), quarter, Time::ZERO), cancel(id, None));
+    for _ in 0..5 {
         answer.try_recv().unwrap().unwrap();
     }
     assert_eq!(code(&mut answer), Code::SlowReader);
+}
+
+#[test]
+fn an_event_of_several_parts_that_come_at_once_is_nobodys_slowness() {
+    let (mut table, id, mut answer) = waiting(true);
+    let exec = exec_id();
+    let piece = Bytes::from(vec![b'x'; PART_BYTES_MAX]);
+    for (number, piece) in [piece.clone(), piece.slice(1..), piece.slice(..100)].into_iter().enumerate() {
+        assert_eq!(table.hear(part(id, exec, number as u32), piece, Time::ZERO), None);
+    }
+    assert!((0..3).all(|_| answer.try_recv().unwrap().is_ok()));
 }
 
 #[test]
@@ -199,6 +212,20 @@ fn a_lost_request_is_published_again_and_a_named_one_is_not() {
     table.held(&held(vec![]), Time::from_millis(4_900));
     assert_eq!(table.sweep(Time::from_millis(5_000)), [Action::Publish(id, Token::of_model("m"))]);
     assert_eq!(table.sweep(LATE), [], "not before the second publish is confirmed");
+}
+
+#[test]
+fn what_was_sent_on_waits_in_the_lane_where_it_lies() {
+    let (mut table, id, _answer) = waiting(false);
+    table.published(&[id], Stored { sequence: 4, epoch: 1, duplicate: false }, Time::ZERO);
+    let passed = |model, sequence| Passed { model: Token::of_model(model), epoch: 1, sequence };
+    let held = |passed| Held { from: NodeId::parse("s").unwrap(), ids: vec![], passed: vec![passed] };
+    table.held(&held(passed("m", 4)), Time::ZERO);
+    table.moved(Moved { id, model: Token::of_model("fallback"), epoch: 1, sequence: 9 }, Time::from_millis(100));
+    table.held(&held(passed("fallback", 8)), LATE);
+    assert_eq!(table.sweep(LATE), [], "it has not been read there");
+    table.held(&held(passed("fallback", 9)), LATE);
+    assert_eq!(table.sweep(LATE + SILENCE_MAX), [Action::Publish(id, Token::of_model("m"))]);
 }
 
 #[test]

@@ -89,24 +89,32 @@ fn verifier(path: &Path, pem: &[u8], auth: ClientAuth) -> Result<Arc<dyn ClientC
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use std::path::PathBuf;
 
-    const IN_2031: u64 = 1_925_000_000;
+    pub(in crate::tls) const IN_2031: u64 = 1_925_000_000;
 
-    fn pair(until_year: i32) -> (Vec<u8>, Vec<u8>) {
+    /// A certificate that holds from 2030 on, and its key.
+    pub(in crate::tls) fn pair(until_year: i32) -> (Vec<u8>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2030, 1, 1), date_time_ymd(until_year, 1, 1));
         (params.self_signed(&key).unwrap().pem().into_bytes(), key.serialize_pem().into_bytes())
     }
 
+    pub(in crate::tls) fn paths() -> ServerTls {
+        ServerTls { cert: PathBuf::from("c.pem"), key: PathBuf::from("k.pem"), client_ca: None, client_auth: None }
+    }
+
+    pub(in crate::tls) fn files((cert, key): &(Vec<u8>, Vec<u8>)) -> Files {
+        Files { cert: cert.clone(), key: key.clone(), client_ca: None }
+    }
+
     fn made(cert: &[u8], key: &[u8], now_unix: u64) -> Result<Identity, String> {
-        let paths = ServerTls { cert: PathBuf::from("c.pem"), key: PathBuf::from("k.pem"), client_ca: None, client_auth: None };
-        let files = Files { cert: cert.to_vec(), key: key.to_vec(), client_ca: None };
-        Identity::new(&paths, &files, now_unix).map_err(|error| error.to_string())
+        let files = files(&(cert.to_vec(), key.to_vec()));
+        Identity::new(&paths(), &files, now_unix).map_err(|error| error.to_string())
     }
 
     #[test]
