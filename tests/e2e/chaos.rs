@@ -48,6 +48,8 @@ struct Settings {
     rate: f64,
     /// Rows of each batch of embeddings, and of chats.
     rows: (u64, u64),
+    /// Of the disk that is filled: more than a run stores, and filled in moments.
+    disk_gib: u32,
 }
 
 /// Runs it and reports.
@@ -70,7 +72,7 @@ fn folder(name: &str, seed: u64) -> PathBuf {
 
 /// From the first process to the end of the last; who did not end as it should.
 async fn play(settings: &Settings, folder: &std::path::Path, journal: Arc<Journal>) -> Vec<String> {
-    let mut stage = Stage::start(folder).await;
+    let mut stage = Stage::start(folder, settings.disk_gib).await;
     stage.ready(&journal).await;
     journal.note(Entry::Began { seed: settings.seed, backends: BACKENDS });
     let load = Load::new(settings.seed, Arc::clone(&journal), front(&stage, false));
@@ -119,7 +121,7 @@ fn number(variable: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_whatever_goes_wrong() {
     let seed = number("TIDEMILL_CHAOS_SEED").unwrap_or(SEED);
-    let report = run(Settings { seed, form: Form::Short, rate: RATE, rows: (400, 60) }, "chaos").await;
+    let report = run(Settings { seed, form: Form::Short, rate: RATE, rows: (400, 60), disk_gib: 1 }, "chaos").await;
     assert!(report.injections >= 24, "{report}");
     assert!(report.violations.is_empty(), "{report}");
 }
@@ -131,6 +133,6 @@ async fn nothing_is_lost_in_a_long_run() {
     let seed = number("TIDEMILL_CHAOS_SEED").unwrap_or(SEED);
     let minutes = number("TIDEMILL_CHAOS_MINUTES").expect("tests/chaos says how long");
     let form = Form::Long(Duration::from_secs(60 * minutes));
-    let report = run(Settings { seed, form, rate: RATE, rows: (10_000, 500) }, "chaos-long").await;
+    let report = run(Settings { seed, form, rate: RATE, rows: (10_000, 500), disk_gib: 6 }, "chaos-long").await;
     assert!(report.violations.is_empty(), "{report}");
 }

@@ -5,9 +5,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Room for what a long run stores, and filled in a moment.
-const SIZE: &str = "size=2g";
-
 /// Bytes written at once.
 const PIECE: usize = 1 << 20;
 
@@ -17,10 +14,10 @@ pub(super) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None` where nothing may be mounted.
-    pub(super) fn mount(at: &Path) -> Option<Self> {
+    /// With room for so many GiB. `None` where nothing may be mounted.
+    pub(super) fn mount(at: &Path, gib: u32) -> Option<Self> {
         std::fs::create_dir_all(at).expect("the folder is writable");
-        let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "tmpfs"]).arg(at));
+        let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={gib}g"), "tmpfs"]).arg(at));
         mounted.then(|| Self { at: at.to_owned() })
     }
 

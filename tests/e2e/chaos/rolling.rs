@@ -26,7 +26,7 @@ async fn no_request_fails_while_every_process_is_restarted() {
     let folder = folder("rolling", SEED);
     let log = folder.join("log.jsonl");
     let journal = Arc::new(Journal::create(&log));
-    let mut stage = Stage::start(&folder).await;
+    let mut stage = Stage::start(&folder, 1).await;
     stage.ready(&journal).await;
     journal.note(Entry::Began { seed: SEED, backends: BACKENDS });
     let load = Load::new(SEED, Arc::clone(&journal), front(&stage, true));

@@ -50,10 +50,11 @@ struct Member {
 }
 
 impl Stage {
-    pub(super) async fn start(folder: &Path) -> Self {
+    /// With so many GiB on the small disk.
+    pub(super) async fn start(folder: &Path, disk_gib: u32) -> Self {
         std::fs::write(folder.join(CA_FILE), AUTHORITY.pem()).expect("the folder is writable");
         let stores: Vec<PathBuf> = (0..SERVERS).map(|index| store(folder, index)).collect();
-        let disk = SmallDisk::mount(&stores[ON_SMALL_DISK]);
+        let disk = SmallDisk::mount(&stores[ON_SMALL_DISK], disk_gib);
         let nats = NatsCluster::start(folder, &stores).await;
         let (redis, redis_weather) = (RedisServer::start().await, Weather::default());
         let redis_link = Link::start(redis.port(), &redis_weather).await;
