@@ -12,6 +12,7 @@ pub mod nats;
 
 pub use self::kept::{Bucket, Entry, Feed, HISTORY, Journal, LEASE_TTL, Record, Since, Store, Topic};
 
+use crate::clock::Time;
 use crate::domain::{Lane, NodeId, Token};
 use crate::task;
 use async_trait::async_trait;
@@ -66,8 +67,8 @@ pub struct Delivery {
     pub epoch: u64,
     /// 1 at the first delivery.
     pub attempt: u64,
-    /// Time since it was stored, by the broker's stamp; never negative.
-    pub age: Duration,
+    /// When it was stored, by the broker's stamp and this process's time; never later than it was pulled.
+    pub stored: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

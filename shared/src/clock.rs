@@ -4,11 +4,15 @@ use std::ops::Add;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A point on this process's monotonic clock, in microseconds since the process first asked.
+/// A point on this process's monotonic clock, in microseconds. The process first asked at [`BEGINNING`], so that what happened before
+/// has a time, too.
 ///
 /// Never sent to another process: what travels is what remains of a deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
+
+/// 400 days: longer ago than anything a broker keeps.
+const BEGINNING: Duration = Duration::from_secs(400 * 24 * 3_600);
 
 impl Time {
     pub const ZERO: Self = Self(0);
@@ -51,12 +55,12 @@ pub fn millis(span: Duration) -> u32 {
 
 /// Now, on the monotonic clock. Follows tokio's clock, so a test that pauses time pauses this too.
 pub fn now() -> Time {
-    Time(micros(origin().elapsed()))
+    Time(micros(BEGINNING + origin().elapsed()))
 }
 
-/// The tokio instant of a [`Time`], for timers.
+/// The tokio instant of a [`Time`], for timers: of one before this process began, its beginning.
 pub fn instant(at: Time) -> tokio::time::Instant {
-    origin() + Duration::from_micros(at.0)
+    origin() + Duration::from_micros(at.0).saturating_sub(BEGINNING)
 }
 
 /// The wall clock, in whole milliseconds since 1970: for the times of a record.
@@ -90,5 +94,13 @@ mod tests {
         assert_eq!(Time(5).since(Time(9)), Duration::ZERO);
         assert_eq!(Time::from_millis(3).since(Time::from_millis(1)), Duration::from_millis(2));
         assert_eq!(Time(1) + Duration::MAX, Time(u64::MAX));
+    }
+
+    #[test]
+    fn what_happened_before_this_process_began_has_a_time() {
+        let (begun, day) = (now(), Duration::from_secs(86_400));
+        assert_eq!(begun.since(begun.saturating_sub(day)), day);
+        assert!(instant(begun.saturating_sub(day)) <= instant(begun));
+        assert_eq!(instant(begun + day) - instant(begun), day);
     }
 }

@@ -277,7 +277,7 @@ impl MemoryPuller {
             sequence: taken.sequence,
             epoch,
             attempt: taken.attempt,
-            age: taken.age,
+            stored: taken.stored,
         }
     }
 }

@@ -156,3 +156,17 @@ async fn a_ledger_starts_without_its_redis() {
     becomes(&ledger, false).await;
     assert!(is_granted(&ledger, RATE).await);
 }
+
+#[tokio::test]
+async fn a_redis_that_may_not_be_written_is_away_until_it_may() {
+    let server = RedisServer::start().await;
+    let ledger = connected(&server.url(), TIMEOUT).await;
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    assert!(is_granted(&ledger, RATE).await);
+    for _ in 0..15 {
+        sleep(Duration::from_millis(100)).await; // Longer than it takes to look for it again.
+        assert!(ledger.is_away(), "it answers, and takes nothing");
+    }
+    server.command(&["REPLICAOF", "NO", "ONE"]).await;
+    becomes(&ledger, false).await;
+}

@@ -57,7 +57,7 @@ pub(super) struct Taken {
     pub(super) frame: Bytes,
     pub(super) sequence: u64,
     pub(super) attempt: u64,
-    pub(super) age: Duration,
+    pub(super) stored: Time,
 }
 
 impl LaneQueue {
@@ -135,7 +135,7 @@ impl LaneQueue {
         {
             let held = self.frames.get_mut(&sequence).expect("what waits is stored");
             reader.hand_out(sequence, held, now + self.ack_wait);
-            taken.push(Taken { frame: held.frame.clone(), sequence, attempt: held.attempts, age: now.since(held.stored) });
+            taken.push(Taken { frame: held.frame.clone(), sequence, attempt: held.attempts, stored: held.stored });
         }
         if !reader.waiting.is_empty() {
             reader.news.notify_one();
@@ -164,9 +164,12 @@ impl LaneQueue {
         self.frames.contains_key(&sequence)
     }
 
-    /// Forgets a frame, if it is still there. False when there never was one.
+    /// Forgets a frame, if it is still there. False when there never was one. One that nobody has been handed yet has a sequence that
+    /// was another's before the lane was lost, and stays.
     pub(super) fn ack(&mut self, sequence: u64) -> bool {
-        self.forget(sequence);
+        if self.frames.get(&sequence).is_some_and(|held| held.attempts > 0) {
+            self.forget(sequence);
+        }
         (1..=self.last).contains(&sequence)
     }
 
@@ -266,6 +269,7 @@ mod tests {
             assert!(queue.publish(Time::ZERO, &subject(origin), &n.to_string(), Bytes::from_static(b"x")).is_ok());
         }
         assert_eq!(queue.publish(Time::ZERO, &subject("d"), "d", Bytes::new()), Err(BrokerError::Full));
+        assert_eq!(queue.take(Time::ZERO, &filter(), 1).0.len(), 1);
         assert!(queue.ack(1));
         assert_eq!(queue.publish(Time::ZERO, &subject("d"), "d", Bytes::from(vec![0; 99])), Err(BrokerError::Full));
         assert_eq!(queue.publish(Time::ZERO, &subject("d"), "d", Bytes::from(vec![0; 98])), Ok((4, false)));
@@ -282,6 +286,19 @@ mod tests {
         assert_eq!(queue.publish(Time::ZERO, &subject("a"), "2", Bytes::from_static(b"x")), Ok((2, false)));
         queue.make_anew();
         assert_eq!((queue.len(), queue.epoch(), queue.delivered(&filter())), (0, 2, 0));
+    }
+
+    #[test]
+    fn an_ack_of_a_lost_frame_leaves_the_one_that_has_its_sequence_now() {
+        let mut queue = queue();
+        queue.publish(Time::ZERO, &subject("a"), "1", Bytes::from_static(b"x")).unwrap();
+        assert_eq!(queue.take(Time::ZERO, &filter(), 1).0.len(), 1);
+        queue.make_anew();
+        queue.publish(Time::ZERO, &subject("a"), "2", Bytes::from_static(b"y")).unwrap();
+        assert!(queue.ack(1));
+        assert_eq!(queue.take(Time::ZERO, &filter(), 1).0[0].frame, "y");
+        assert!(queue.ack(1));
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

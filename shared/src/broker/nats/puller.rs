@@ -289,14 +289,14 @@ fn is_as_wanted(wanted: &Config, found: &Config) -> bool {
 fn delivery(context: async_nats::jetstream::Context, message: async_nats::Message, epoch: u64) -> Option<Delivery> {
     let message = Message { message, context };
     let info = message.info().ok()?;
-    let (sequence, attempt, age) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), age(&info));
+    let (sequence, attempt, stored) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), stored(&info));
     let token = AckToken(message.reply.as_deref()?.into());
-    Some(Delivery { frame: message.message.payload, token, sequence, epoch, attempt, age })
+    Some(Delivery { frame: message.message.payload, token, sequence, epoch, attempt, stored })
 }
 
-fn age(info: &message::Info<'_>) -> Duration {
+fn stored(info: &message::Info<'_>) -> Time {
     let stored = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0);
-    clock::unix().saturating_sub(Duration::from_nanos(stored))
+    clock::now().saturating_sub(clock::unix().saturating_sub(Duration::from_nanos(stored)))
 }
 
 #[cfg(test)]

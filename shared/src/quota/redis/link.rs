@@ -16,6 +16,9 @@ use tokio::time::timeout;
 /// How long making a connection may take, TLS and scripts included. No request waits for it.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 
+/// What is written to see whether it may be.
+const PROBE_MS: u64 = 1_000;
+
 pub(super) struct Link {
     client: Client,
     /// The longest a call may take.
@@ -51,13 +54,14 @@ impl Link {
         self.slot().connection.is_some()
     }
 
-    /// Connects anew, and finds out whether calls would be answered in time.
+    /// Connects anew, and finds out whether calls would be answered in time: they write, which one that is full or a replica refuses.
     pub(super) async fn connect(&self) -> Result<(), Away> {
         let settings = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connected = self.client.get_multiplexed_async_connection_with_config(&settings);
         let mut connection = within(CONNECT_MAX, connected).await?;
         within(CONNECT_MAX, load(&mut connection)).await?;
-        within(self.call_max, redis::cmd("PING").exec_async(&mut connection)).await?;
+        let probe = redis::cmd("SET").arg("tm:probe").arg(1).arg("PX").arg(PROBE_MS).to_owned();
+        within(self.call_max, probe.exec_async(&mut connection)).await?;
         let mut slot = self.slot();
         *slot = Slot { connection: Some(connection), made: slot.made + 1 };
         Ok(())
