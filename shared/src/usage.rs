@@ -13,11 +13,11 @@ use crate::wire::Call;
 use std::time::Duration;
 use tally::Tally;
 
-/// An entry is looked for this long before its calls are counted as none: only the first of a month can be missed.
+/// The broker says within this that there is nothing.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// How often the broker may have nothing for us where it said that there is more, before that is a failure.
-const SILENCES_MAX: u32 = 20;
+/// How often in a row the broker may fail to send what it has, or to say anything, before that is a failure.
+const SILENCES_MAX: u32 = 5;
 
 /// A worker's clock may be ahead of the broker's by this, around the beginning of a month.
 const SKEW: Duration = Duration::from_secs(60);
@@ -33,21 +33,22 @@ pub async fn sum(broker: &dyn Broker, tenant: &str, now: Duration) -> Result<Sum
     let since = Duration::from_millis(calendar::month_start(now_ms)).saturating_sub(SKEW);
     let feed = Feed::Journal(Journal::Usage, Some(Token::of_name(tenant).into()));
     let mut follower = broker.follow(&feed, Since::Time(since)).await?;
-    let (mut tally, mut more, mut silences) = (Tally::new(now_ms), false, 0);
+    let (mut tally, mut silences) = (Tally::new(now_ms), 0);
     loop {
-        match follower.next(WAIT).await? {
-            Some(entry) => {
-                let calls = entry.value.iter().flat_map(hear::messages::<Call>);
-                calls.filter(|(call, _)| *call.tenant == *tenant).for_each(|(call, _)| tally.add(&call));
-                more = entry.more;
+        let entry = match follower.next(WAIT).await {
+            Err(BrokerError::Unavailable(_)) if silences < SILENCES_MAX => {
+                silences += 1;
+                continue;
             }
-            None if more && silences < SILENCES_MAX => silences += 1,
-            None if more => return Err(BrokerError::Unavailable("the usage journal is not read to its end".into())),
-            None => return Ok(tally.sum()),
-        }
-        if !more {
+            next => next?,
+        };
+        let Some(entry) = entry else { return Ok(tally.sum()) };
+        let calls = entry.value.iter().flat_map(hear::messages::<Call>);
+        calls.filter(|(call, _)| *call.tenant == *tenant).for_each(|(call, _)| tally.add(&call));
+        if !entry.more {
             return Ok(tally.sum());
         }
+        silences = 0;
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::client::{self, Pool, Tls};
 use super::out::Failed;
-use axum::http::{Method, Request, header};
+use axum::http::{Method, Request, StatusCode, header};
+use backon::{ConstantBuilder, Retryable};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use serde_json::Value;
@@ -14,6 +15,10 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// Bytes of one answer: a page of the longest entries.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// How often, and how long after, an answer is asked for again.
+const REPEATS_MAX: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 
 const KEY: &str = "TIDEMILL_ADMIN_KEY";
 
@@ -39,16 +44,19 @@ impl Client {
         Ok(Self { pool: client::pool(&admin.tls)?, base: admin.url.trim_end_matches('/').to_owned(), key })
     }
 
+    /// What changes nothing is asked for again where the answer is that it cannot be had just now: a long export outlasts that.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failed> {
-        self.ask(Method::GET, path, None).await
+        let pauses = ConstantBuilder::new().with_delay(PAUSE).with_max_times(REPEATS_MAX);
+        let answered = (|| self.ask(Method::GET, path, None)).retry(pauses).when(|refused| refused.may_pass).await;
+        answered.map_err(|refused| refused.why)
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
-        self.ask(Method::POST, path, Some(body)).await
+        self.ask(Method::POST, path, Some(body)).await.map_err(|refused| refused.why)
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failed> {
-        self.ask(Method::DELETE, path, None).await
+        self.ask(Method::DELETE, path, None).await.map_err(|refused| refused.why)
     }
 
     /// Goes through a list page by page, each from behind the `id` of the last entry before.
@@ -65,7 +73,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Refused> {
         let url = format!("{}/admin/{path}", self.base);
         let request = Request::builder()
             .method(method)
@@ -75,18 +83,33 @@ impl Client {
             .body(Full::new(body.map_or_else(Bytes::new, |body| body.to_string().into())))
             .map_err(|error| Failed::refused(format!("--admin: {error}")))?;
         let answered = timeout(WAIT, self.answer(request)).await;
-        let (is_fine, text) = answered.map_err(|_| Failed::broken(format!("{url}: no answer within {WAIT:?}")))??;
+        let (status, text) = answered.map_err(|_| Failed::broken(format!("{url}: no answer within {WAIT:?}")))??;
         let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
-        if is_fine { Ok(json) } else { Err(Failed::broken(refusal(&url, &json))) }
+        if status.is_success() {
+            return Ok(json);
+        }
+        Err(Refused { may_pass: status == StatusCode::SERVICE_UNAVAILABLE, why: Failed::broken(refusal(&url, &json)) })
     }
 
-    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<(bool, Bytes), Failed> {
+    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failed> {
         let url = request.uri().to_string();
         let failed = |error: &dyn std::error::Error| Failed::broken(format!("{url}: {error}"));
         let response = self.pool.request(request).await.map_err(|error| failed(&error))?;
-        let is_fine = response.status().is_success();
+        let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| failed(error.as_ref()))?;
-        Ok((is_fine, body.to_bytes()))
+        Ok((status, body.to_bytes()))
+    }
+}
+
+/// Why there is no answer, and whether there may be one soon.
+struct Refused {
+    may_pass: bool,
+    why: Failed,
+}
+
+impl From<Failed> for Refused {
+    fn from(why: Failed) -> Self {
+        Self { may_pass: false, why }
     }
 }
 

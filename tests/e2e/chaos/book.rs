@@ -18,6 +18,8 @@ pub(super) struct Book {
     pub(super) billed: HashMap<String, u32>,
     /// Tokens on record, of a request that was answered twice the first time's.
     pub(super) due: u64,
+    /// Where the records said that there are no more, and there were.
+    pub(super) kept_back: Vec<u64>,
     /// What the system says was spent.
     pub(super) spent: Option<u64>,
     pub(super) reserved: BTreeMap<String, u64>,
@@ -74,6 +76,7 @@ impl Book {
                 Entry::Died { who, after_ms } => book.died.push(Death { who, at_ms: ms, after_ms }),
                 Entry::Healed => book.healed_ms = Some(ms),
                 Entry::Billed { request, end, tokens } => book.bill(request, end == "answered", tokens),
+                Entry::KeptBack { behind } => book.kept_back.push(behind),
                 Entry::Spent { tokens, .. } => book.spent = Some(tokens),
                 Entry::Reserved { tenant, open } => drop(book.reserved.insert(tenant, open)),
             }

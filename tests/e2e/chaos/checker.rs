@@ -57,7 +57,9 @@ pub(super) fn violations(book: &Book) -> Vec<Violation> {
     let reserved = reserved.map(|(tenant, open)| violation(Promise::NothingReserved, format!("{tenant} has {open} reservations")));
     let spent = book.spent.filter(|spent| *spent != book.due);
     let spent = spent.map(|spent| violation(Promise::BilledOnce, format!("{spent} tokens were billed, and {} are due", book.due)));
-    of_calls.chain(dead).chain(reserved).chain(spent).collect()
+    let kept_back = book.kept_back.iter();
+    let kept_back = kept_back.map(|behind| violation(Promise::Billed, format!("the records behind {behind} were not shown")));
+    of_calls.chain(dead).chain(reserved).chain(spent).chain(kept_back).collect()
 }
 
 /// Requests that were answered more than once: each counts but the first.

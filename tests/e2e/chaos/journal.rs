@@ -62,6 +62,10 @@ pub(super) enum Entry {
         end: String,
         tokens: u64,
     },
+    /// The usage journal has more behind this position, where a page of it said that there is no more.
+    KeptBack {
+        behind: u64,
+    },
     /// What the system says that a tenant has used.
     Spent {
         tenant: String,

@@ -11,13 +11,16 @@ use std::time::Duration;
 const RESERVED_MAX: Duration = Duration::from_secs(45);
 /// Ended calls are appended within moments; the last of them once their worker sees the broker again.
 const BILLED_WITHIN: Duration = Duration::from_secs(2);
+/// A page that cannot be had just now is asked for again.
+const PAGE_TRIES: usize = 10;
+const PAGE_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn read(stage: &mut Stage, journal: &Journal) {
     let open = reserved(stage).await;
     journal.note(Entry::Reserved { tenant: "first".into(), open });
     tokio::time::sleep(BILLED_WITHIN).await;
     let office = stage.administration(0).await;
-    for call in billed(&office).await {
+    for call in billed(&office, journal).await {
         let field = |name: &str| call[name].as_str().unwrap_or_default().to_owned();
         let tokens = tokens(&call);
         journal.note(Entry::Billed { request: field("request"), end: field("end"), tokens });
@@ -43,15 +46,33 @@ fn tokens(of: &Value) -> u64 {
 }
 
 /// Every record of the first tenant in the usage journal, page by page.
-async fn billed(office: &Client) -> Vec<Value> {
-    let (mut all, mut since, mut after) = (Vec::new(), 0, 0);
+async fn billed(office: &Client, journal: &Journal) -> Vec<Value> {
+    let (mut all, mut since, mut after, mut is_last) = (Vec::new(), 0, 0, false);
     loop {
-        let page =
-            office.get(&format!("/admin/usage?tenant=first&limit=1000&since={since}&after={after}")).await.expect("an answer").json();
-        all.extend(page["data"].as_array().cloned().unwrap_or_default());
-        (since, after) = (page["next"]["since"].as_u64().unwrap_or(since), page["next"]["after"].as_u64().unwrap_or(after));
-        if page["has_more"] != true {
-            return all;
+        let page = page(office, since, after).await;
+        let calls = page["data"].as_array().expect("a page of calls");
+        match (is_last, calls.is_empty()) {
+            (true, true) => return all,
+            // All has ended: this was there when it was said that there is no more.
+            (true, false) => journal.note(Entry::KeptBack { behind: after }),
+            (false, _) => {}
         }
+        all.extend(calls.iter().cloned());
+        (since, after) = (page["next"]["since"].as_u64().unwrap_or(since), page["next"]["after"].as_u64().unwrap_or(after));
+        is_last = page["has_more"] == false;
     }
+}
+
+/// It may take a moment on two cores that are still busy with what has piled up.
+async fn page(office: &Client, since: u64, after: u64) -> Value {
+    let path = format!("/admin/usage?tenant=first&limit=1000&since={since}&after={after}");
+    for _ in 0..PAGE_TRIES {
+        let answer = office.get(&path).await.expect("an answer");
+        if answer.status == 200 {
+            return answer.json();
+        }
+        eprintln!("{path}: {}", answer.text());
+        tokio::time::sleep(PAGE_AGAIN).await;
+    }
+    panic!("{path} cannot be read");
 }

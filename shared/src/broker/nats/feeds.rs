@@ -73,6 +73,13 @@ fn subjects(journal: Journal, topic: Option<&Topic>) -> String {
     }
 }
 
+const fn stream(feed: &Feed) -> StreamId {
+    match feed {
+        Feed::Records(bucket, _) => StreamId::Bucket(*bucket),
+        Feed::Journal(journal, _) => StreamId::Journal(*journal),
+    }
+}
+
 pub(super) struct NatsFollower {
     streams: Arc<Streams>,
     feed: Feed,
@@ -112,26 +119,23 @@ enum Word {
 
 impl NatsFollower {
     pub(super) async fn open(streams: Arc<Streams>, feed: Feed, since: Since) -> Result<Self, BrokerError> {
-        let changes = streams.link.changes();
-        let mut follower = Self { streams, feed, since, epoch: 0, last: 0, changes, bound: None };
-        bounded(follower.begin()).await?;
-        Ok(follower)
+        streams.using(stream(&feed), Fault::may_pass, |_| Self::begin(streams.clone(), feed.clone(), since)).await
     }
 
     /// "Now" is a place in the stream: whoever binds again does not begin at a later one.
-    async fn begin(&mut self) -> Result<(), Fault> {
-        if self.since == Since::Now {
-            self.epoch = self.streams.incarnation(self.stream()).await?.epoch;
-            self.last = self.streams.link.last_sequence(self.stream().name()).await?;
+    async fn begin(streams: Arc<Streams>, feed: Feed, since: Since) -> Result<Self, Fault> {
+        let changes = streams.link.changes();
+        let mut follower = Self { streams, feed, since, epoch: 0, last: 0, changes, bound: None };
+        if since == Since::Now {
+            follower.epoch = follower.streams.incarnation(follower.stream()).await?.epoch;
+            follower.last = follower.streams.link.last_sequence(follower.stream().name()).await?;
         }
-        self.bind().await
+        follower.bind().await?;
+        Ok(follower)
     }
 
     const fn stream(&self) -> StreamId {
-        match &self.feed {
-            Feed::Records(bucket, _) => StreamId::Bucket(*bucket),
-            Feed::Journal(journal, _) => StreamId::Journal(*journal),
-        }
+        stream(&self.feed)
     }
 
     /// Makes sure that a consumer of ours is there, on this connection, in the stream that was read before.
@@ -201,6 +205,16 @@ impl NatsFollower {
         if let Some(bound) = &mut self.bound {
             bound.more = more;
         }
+    }
+
+    /// Asks whether there is more: what was there when the last entry came may have been erased since. The consumer stays: it
+    /// may be looking for the next entry, and a new one would begin to look anew.
+    async fn look(&mut self) -> Result<bool, Fault> {
+        let stream = self.stream().name();
+        let Some(bound) = &mut self.bound else { return Ok(false) };
+        let operation = format!("CONSUMER.INFO.{stream}.{}", bound.name);
+        bound.more = self.streams.link.api::<Info>(operation, "").await?.num_pending > 0;
+        Ok(bound.more)
     }
 
     /// Leaves a request open at the server, if none is.
@@ -274,10 +288,10 @@ impl Follower for NatsFollower {
                     return Ok(Some(entry));
                 }
                 Word::Nothing if asked_before && self.knows_of_more() => {} // With less patience than that takes.
-                Word::Nothing => {
-                    self.told(false);
-                    return Ok(None);
+                Word::Nothing if self.knows_of_more() && bounded(self.look()).await? => {
+                    return Err(BrokerError::Unavailable("the reader's consumer does not send what it has".into()));
                 }
+                Word::Nothing => return Ok(None),
                 Word::Reconnected => {}
                 Word::Lost => {
                     self.bound = None;

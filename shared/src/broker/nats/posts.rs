@@ -1,7 +1,7 @@
 //! edge: unqueued messages over core NATS.
 
 use super::fault::Fault;
-use super::link::{Link, bounded};
+use super::link::{Link, bounded, repeat};
 use crate::broker::{Address, BrokerError, Inbox};
 use async_nats::{Subject, Subscriber};
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ pub(super) async fn post(link: &Link, to: &Address, frame: Bytes) -> Result<(), 
 pub(super) async fn listen(link: &Link, at: &Address) -> Result<NatsInbox, BrokerError> {
     bounded(async {
         let subscription = link.client().subscribe(subject(at)).await.map_err(|error| Fault::Unknown(error.to_string()))?;
-        link.round_trip().await?;
+        repeat(Fault::may_pass, || link.round_trip()).await?;
         Ok(NatsInbox { subscription })
     })
     .await

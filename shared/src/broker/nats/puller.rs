@@ -87,9 +87,13 @@ impl OpenRequests {
 impl NatsPuller {
     /// Makes the consumer, so that a configuration that will not do shows at once.
     pub(super) async fn open(streams: Arc<Streams>, from: LaneFilter) -> Result<Self, BrokerError> {
+        streams.using(StreamId::Lane(from.lane), Fault::may_pass, |_| Self::begin(streams.clone(), from.clone())).await
+    }
+
+    async fn begin(streams: Arc<Streams>, from: LaneFilter) -> Result<Self, Fault> {
         let changes = streams.link.changes();
         let mut puller = Self { streams, from, changes, bound: None, ready: VecDeque::new() };
-        bounded(puller.bind()).await?;
+        puller.bind().await?;
         Ok(puller)
     }
 

@@ -134,6 +134,7 @@ fn the_books_are_closed_at_the_end() {
         broken([unbilled.to_vec(), vec![billed("req_1"), billed("req_1"), Entry::Spent { tenant: "first".into(), tokens }]].concat())
     };
     assert_eq!((spent(20), spent(40)), (vec![], vec![Promise::BilledOnce]));
+    assert_eq!(broken(vec![Entry::KeptBack { behind: 7 }]), [Promise::Billed]);
 }
 
 #[test]
