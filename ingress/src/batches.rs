@@ -8,12 +8,14 @@ mod publish;
 mod request_line;
 mod segment;
 pub(crate) mod steward;
+mod tenure;
 mod yard;
 
-pub use driver::{Driver, claim};
+pub use driver::Driver;
 pub use publish::Batched;
 pub(crate) use request_line::RequestLine;
 pub use segment::row_id;
+pub use tenure::claim;
 pub use yard::{Composer, Yard};
 
 use crate::check::{self, Metadata};

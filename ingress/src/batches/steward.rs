@@ -1,6 +1,7 @@
 //! loop: sees to it that each batch that has not ended is driven by somebody: follows their records, takes leases, runs drivers.
 
-use super::driver::{Driver, claim, fail};
+use super::driver::Driver;
+use super::tenure::{claim, fail};
 use crate::gate::Gate;
 use crate::jobs::notify;
 use crate::lease::Lease;
