@@ -3,11 +3,13 @@
 mod depth;
 mod embedding;
 mod generation;
+mod measure;
 mod members;
 mod metadata;
 
 pub(crate) use embedding::embedding;
 pub(crate) use generation::{Background, generation};
+pub(crate) use measure::tokens_of;
 pub(crate) use metadata::{Metadata, metadata};
 
 use shared::error::{Code, Failure};

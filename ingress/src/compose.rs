@@ -4,7 +4,7 @@
 use crate::check::{self, Background, Metadata};
 use crate::gate::Gate;
 use bytes::Bytes;
-use shared::domain::{Operation, RequestId, Token, estimate_tokens};
+use shared::domain::{Operation, RequestId, Token};
 use shared::error::Failure;
 use shared::identity::Caller;
 use shared::wire::Envelope;
@@ -50,7 +50,7 @@ fn generation(gate: &Gate, order: Order<'_>) -> Result<Composed, Failure> {
         Some(Background { body, metadata }) => (body, Some(metadata)),
     };
     let envelope = Envelope {
-        tokens_in: estimate_tokens(body.len()),
+        tokens_in: check::tokens_of(&body),
         tokens_out: view.tokens_out,
         bytes: check::bytes(&body),
         stream: view.stream,

@@ -252,6 +252,8 @@ pub enum Target {
         key: Option<Secret>,
         #[serde(skip_serializing_if = "Option::is_none")]
         tls: Option<ClientTls>,
+        /// Streams are asked for their usage there, whether or not their caller asked.
+        stream_usage: bool,
     },
     /// Deterministic answers with a latency and fault model, in process.
     Sandbox(SandboxConfig),

@@ -150,9 +150,9 @@ impl Backend {
     /// A URL or a key that cannot be put into a request, certificates that cannot be used, a local model that cannot be read.
     pub fn new(config: &config::Backend, clients: &mut http::Clients) -> Result<Self, BuildError> {
         let peer = match &config.target {
-            Target::OpenAi { url, model, key, tls } => {
+            Target::OpenAi { url, model, key, tls, stream_usage } => {
                 let client = clients.client(tls.as_ref()).map_err(|cause| BuildError::Tls { name: config.name.clone(), cause })?;
-                Peer::OpenAi(Arc::new(OpenAi::new(&config.name, client, url, model, key.as_ref())?))
+                Peer::OpenAi(Arc::new(OpenAi::new(&config.name, client, url, model, key.as_ref(), *stream_usage)?))
             }
             Target::Sandbox(sandbox) => Peer::Sandbox(Sandbox::new(sandbox.clone())),
             #[cfg(feature = "local")]
@@ -184,13 +184,12 @@ impl Backend {
     /// # Errors
     /// As [`BackendError`] says.
     pub async fn generate(&self, call: GenerateCall) -> Result<Answer, BackendError> {
-        let begun = async {
-            let body = request::generation(&call.body, call.model_at, self.peer.model())?;
-            self.peer.send(call.op, body, header(call.traceparent.as_deref())).await
-        };
+        let asks = call.stream && call.op != Operation::Responses && self.peer.is_asked_for_usage();
+        let (body, hides_usage) = request::generation(&call.body, call.model_at, self.peer.model(), asks)?;
+        let begun = self.peer.send(call.op, body, header(call.traceparent.as_deref()));
         if call.stream {
             let events = self.within_timeout(async { begun.await?.events().await }).await?;
-            Ok(Answer::Stream(EventStream::new(call.op, events, self.timeout)))
+            Ok(Answer::Stream(EventStream::new(call.op, events, hides_usage, self.timeout)))
         } else {
             let body = self.within_timeout(async { begun.await?.whole().await }).await?;
             let usage = answer::usage(&body)?;
@@ -214,6 +213,14 @@ impl Peer {
             Self::Sandbox(_) => "\"sandbox\"",
             #[cfg(feature = "local")]
             Self::Local(_) => "\"local\"",
+        }
+    }
+
+    /// Whether a stream is asked for its usage there, whoever wants it. A response says it anyway.
+    fn is_asked_for_usage(&self) -> bool {
+        match self {
+            Self::OpenAi(openai) => openai.is_asked_for_usage(),
+            _ => true,
         }
     }
 

@@ -23,7 +23,10 @@ fn backend_of(target: Target, timeout: Duration) -> Backend {
 
 fn remote(server: &Server, timeout: Duration) -> Backend {
     let url = format!("http://{}/v1", server.addr());
-    backend_of(Target::OpenAi { url, model: "m".into(), key: Some(Secret::literal("sk-test").unwrap()), tls: None }, timeout)
+    backend_of(
+        Target::OpenAi { url, model: "m".into(), key: Some(Secret::literal("sk-test").unwrap()), tls: None, stream_usage: true },
+        timeout,
+    )
 }
 
 fn started(config: SandboxConfig) -> Server {
@@ -140,6 +143,31 @@ async fn streams_are_the_same_over_http_and_in_process_and_end_in_done() {
     assert_eq!(choices(&events), choices(&streamed(&local, chat("say something", true)).await.0));
     until("the stream is at its end", || server.sandbox().stats().running == 0).await;
     assert_eq!(server.sandbox().stats().aborted, 0);
+}
+
+/// Promise: what a stream used is known, whether or not its caller wants to be told, and who does not want to is not told.
+#[tokio::test]
+async fn a_streams_usage_is_known_and_told_to_who_asks() {
+    let (_server, backends) = both(SOON);
+    let unasked = || {
+        let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "say something" }], "stream": true });
+        GenerateCall { body: body.to_string().into(), ..chat("", true) }
+    };
+    for backend in &backends {
+        let (events, error) = streamed(backend, unasked()).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(events.len(), 1 + 16 + 2, "and none without a choice");
+        assert_eq!(events[18], Event { bytes: "data: [DONE]\n\n".into(), usage: Some(Usage { input: 2, output: 16 }), response: None });
+        assert!(events[..18].iter().all(|event| event.usage.is_none() && read(&event.bytes.slice(6..))["choices"][0].is_object()));
+    }
+    let server = started(SandboxConfig::default());
+    let url = format!("http://{}/v1", server.addr());
+    let refuses = backend_of(Target::OpenAi { url, model: "m".into(), key: None, tls: None, stream_usage: false }, SOON);
+    let (events, _) = streamed(&refuses, unasked()).await;
+    assert!(
+        events.len() == 1 + 16 + 2 && events.iter().all(|event| event.usage.is_none()),
+        "nothing is added for a server that takes none"
+    );
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ const EMBEDDED: &str = r#"{"data":[{"index":0,"embedding":[1]}]}"#;
 async fn peer() -> (TcpListener, Backend) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let target = Target::OpenAi { url, model: "there".into(), key: Some(Secret::literal("sk-backend").unwrap()), tls: None };
+    let target =
+        Target::OpenAi { url, model: "there".into(), key: Some(Secret::literal("sk-backend").unwrap()), tls: None, stream_usage: true };
     let timeout = Duration::from_secs(10);
     let config = config::Backend { name: "b".into(), target, concurrency: 1, tokens_max: 1, per_worker: false, timeout };
     (listener, Backend::new(&config, &mut http::Clients::default()).unwrap())

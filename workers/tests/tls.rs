@@ -116,7 +116,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, note: mpsc::UnboundedSe
 }
 
 fn backend(url: &str, tls: Option<ClientTls>) -> Result<Backend, BuildError> {
-    let target = Target::OpenAi { url: url.to_owned(), model: "m".into(), key: None, tls };
+    let target = Target::OpenAi { url: url.to_owned(), model: "m".into(), key: None, tls, stream_usage: true };
     let timeout = Duration::from_secs(10);
     let config = config::Backend { name: "b".into(), target, concurrency: 1, tokens_max: 1, per_worker: false, timeout };
     Backend::new(&config, &mut http::Clients::default())

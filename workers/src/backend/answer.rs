@@ -12,6 +12,16 @@ struct Peek<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    choices: Option<&'a RawValue>,
+}
+
+/// What one event of a stream says of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) usage: Option<Usage>,
+    /// It says nothing else: it has no choice.
+    pub(crate) is_only_usage: bool,
 }
 
 /// Chat, completions and embeddings count in the first two, responses in the others.
@@ -36,11 +46,20 @@ pub(crate) struct Complaint {
 /// # Errors
 /// Not a JSON object, or one with an `error`.
 pub(crate) fn usage(json: &[u8]) -> Result<Option<Usage>, BackendError> {
+    Ok(peek(json)?.usage.and_then(tokens))
+}
+
+/// Checks and reads an event, as [`usage`] does a whole answer.
+pub(crate) fn chunk(json: &[u8]) -> Result<Chunk, BackendError> {
+    let peek = peek(json)?;
+    let usage = peek.usage.and_then(tokens);
+    let is_empty = |choices: &RawValue| choices.get().bytes().all(|byte| b"[] \t\r\n".contains(&byte));
+    Ok(Chunk { is_only_usage: usage.is_some() && peek.choices.is_some_and(is_empty), usage })
+}
+
+fn peek(json: &[u8]) -> Result<Peek<'_>, BackendError> {
     let peek: Peek<'_> = object(json)?;
-    match peek.error {
-        Some(_) => Err(failed(json)),
-        None => Ok(peek.usage.and_then(tokens)),
-    }
+    if peek.error.is_some() { Err(failed(json)) } else { Ok(peek) }
 }
 
 /// Reads the fields that `T` names of a JSON object.
@@ -103,6 +122,20 @@ mod tests {
         assert_eq!(read(r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#), Some(Usage { input: 3, output: 4 }));
         for none in [r#"{}"#, r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":"3"}}"#, r#"{"error":null}"#] {
             assert_eq!(read(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_says_nothing_but_usage_is_known() {
+        let is_only_usage = |json: &str| chunk(json.as_bytes()).unwrap().is_only_usage;
+        assert!(is_only_usage(r#"{"choices":[ ],"usage":{"prompt_tokens":3}}"#));
+        for other in [
+            r#"{"choices":[]}"#,
+            r#"{"choices":[],"usage":null}"#,
+            r#"{"usage":{"prompt_tokens":3}}"#,
+            r#"{"choices":[{"delta":{}}],"usage":{"prompt_tokens":3}}"#,
+        ] {
+            assert!(!is_only_usage(other), "{other}");
         }
     }
 

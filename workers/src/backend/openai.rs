@@ -26,12 +26,20 @@ pub(crate) struct OpenAi {
     /// The model's name as a JSON string, quotes included.
     model: String,
     authorization: Option<HeaderValue>,
+    stream_usage: bool,
     /// Until then its rate limit is used up, as far as it has said; in milliseconds of our clock.
     rests_until: AtomicU64,
 }
 
 impl OpenAi {
-    pub(crate) fn new(name: &str, client: Client, url: &str, model: &str, key: Option<&Secret>) -> Result<Self, BuildError> {
+    pub(crate) fn new(
+        name: &str,
+        client: Client,
+        url: &str,
+        model: &str,
+        key: Option<&Secret>,
+        stream_usage: bool,
+    ) -> Result<Self, BuildError> {
         let uri = |op: Operation| format!("{url}/{}", op.path()).parse().map_err(|_| BuildError::Url(name.to_owned()));
         Ok(Self {
             client,
@@ -41,12 +49,18 @@ impl OpenAi {
             embeddings: uri(Operation::Embeddings)?,
             model: serde_json::Value::from(model).to_string(),
             authorization: key.map(|key| bearer(name, key)).transpose()?,
+            stream_usage,
             rests_until: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Whether a stream is asked for its usage, whoever wants it.
+    pub(crate) const fn is_asked_for_usage(&self) -> bool {
+        self.stream_usage
     }
 
     /// For how long it will take no call.

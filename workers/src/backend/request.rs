@@ -2,9 +2,11 @@
 
 use super::{BackendError, Blame, EmbedCall};
 use bytes::Bytes;
+use memchr::{memchr, memmem};
 use serde_json::value::RawValue;
 use shared::error::{Code, Failure};
 use shared::wire::Fault;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The body of an array call. Always asks for base64: it is shorter and quicker to read than decimals.
@@ -30,13 +32,23 @@ pub(crate) fn embeddings(model: &str, call: &EmbedCall<'_>) -> Bytes {
     body.into()
 }
 
-/// The caller's body with the model's name at the backend in place of its public one.
-pub(crate) fn generation(body: &Bytes, model_at: Option<(u32, u32)>, model: &str) -> Result<Bytes, BackendError> {
-    match model_at.and_then(|span| split(body, span)) {
-        Some((before, after)) => Ok([before, model.as_bytes(), after].concat().into()),
-        None => parsed(body, model),
+/// The caller's body with the model's name at the backend in place of its public one; and, where `asks` says so, with the
+/// wish to be told a stream's usage. The second is whether that was not the caller's own wish.
+pub(crate) fn generation(body: &Bytes, model_at: Option<(u32, u32)>, model: &str, asks: bool) -> Result<(Bytes, bool), BackendError> {
+    // Nobody who has written no such name has a member of it. Who has is read.
+    let may_ask_itself = asks && memmem::find(body, OPTIONS.as_bytes()).is_some();
+    let parts = model_at.filter(|_| !may_ask_itself).and_then(|span| split(body, span));
+    let Some((before, after)) = parts else { return parsed(body, model, asks) };
+    if !asks {
+        return Ok(([before, model.as_bytes(), after].concat().into(), false));
     }
+    let Some(begin) = memchr(b'{', before) else { return parsed(body, model, asks) };
+    let (open, rest) = before.split_at(begin + 1);
+    Ok(([open, b"\"", OPTIONS.as_bytes(), b"\":", USAGE_WANTED.as_bytes(), b",", rest, model.as_bytes(), after].concat().into(), true))
 }
+
+const OPTIONS: &str = "stream_options";
+const USAGE_WANTED: &str = r#"{"include_usage":true}"#;
 
 /// What stands before and after the model's value; `None` when the span does not hold a string.
 fn split(body: &[u8], (start, end): (u32, u32)) -> Option<(&[u8], &[u8])> {
@@ -46,19 +58,36 @@ fn split(body: &[u8], (start, end): (u32, u32)) -> Option<(&[u8], &[u8])> {
     quoted.then(|| (&body[..start], &body[end..]))
 }
 
-fn parsed(body: &[u8], model: &str) -> Result<Bytes, BackendError> {
-    let read = serde_json::from_slice::<BTreeMap<&str, &RawValue>>(body);
-    let model = serde_json::from_str(model).expect("a model's name was made a JSON string");
-    let written = read.and_then(|mut members| {
-        members.insert("model", model);
-        serde_json::to_vec(&members)
-    });
-    written.map(Bytes::from).map_err(|_| BackendError {
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+fn parsed(body: &[u8], model: &str, asks: bool) -> Result<(Bytes, bool), BackendError> {
+    let rewritten = || {
+        let mut members: Members<'_> = serde_json::from_slice(body)?;
+        members.insert("model".into(), serde_json::from_str(model)?);
+        let wish = asks.then(|| wish(members.get(OPTIONS).copied())).flatten();
+        if let Some(wish) = &wish {
+            members.insert(OPTIONS.into(), wish);
+        }
+        Ok((serde_json::to_vec(&members)?.into(), wish.is_some()))
+    };
+    rewritten().map_err(|_: serde_json::Error| BackendError {
         failure: Failure::new(Code::InvalidJson, "The body is not a JSON object; send one with `model` in it."),
         fault: Fault::Rejected,
         blame: Blame::MaybeItem,
         detail: "the body to send is not a JSON object".into(),
     })
+}
+
+/// The caller's `stream_options` with the wish for usage in it; `None` where it is there, or they are not what a backend takes.
+fn wish(options: Option<&RawValue>) -> Option<Box<RawValue>> {
+    let options = options.filter(|options| options.get() != "null");
+    let mut options: Members<'_> = options.map_or_else(|| Ok(Members::new()), |raw| serde_json::from_str(raw.get())).ok()?;
+    let wanted: &RawValue = serde_json::from_str("true").ok()?;
+    let before = options.insert("include_usage".into(), wanted);
+    if before.is_some_and(|value| value.get() == wanted.get()) {
+        return None;
+    }
+    serde_json::value::to_raw_value(&options).ok()
 }
 
 #[cfg(test)]
@@ -85,7 +114,7 @@ mod tests {
     }
 
     fn generated(body: &'static str, at: Option<(u32, u32)>) -> String {
-        let body = generation(&Bytes::from_static(body.as_bytes()), at, "\"new\"").unwrap();
+        let (body, _) = generation(&Bytes::from_static(body.as_bytes()), at, "\"new\"", false).unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     }
 
@@ -103,7 +132,37 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_object_is_the_callers_error() {
-        let error = generation(&Bytes::from_static(b"[1]"), None, "\"m\"").unwrap_err();
+        let error = generation(&Bytes::from_static(b"[1]"), None, "\"m\"", false).unwrap_err();
         assert_eq!(error.failure.code, Code::InvalidJson);
+    }
+
+    /// What is sent for a stream, and whether its usage is kept from its caller.
+    fn streamed(body: &str) -> (Value, bool) {
+        let at = body.find("\"old\"").map(|at| u32::try_from(at).unwrap()).map(|at| (at, at + 5));
+        let (sent, hides) = generation(&Bytes::copy_from_slice(body.as_bytes()), at, "\"new\"", true).unwrap();
+        (serde_json::from_slice(&sent).unwrap(), hides)
+    }
+
+    #[test]
+    fn a_streams_usage_is_asked_for_whoever_wants_it() {
+        for (options, sent) in [
+            ("", json!({ "include_usage": true })),
+            (r#","stream_options":null"#, json!({ "include_usage": true })),
+            (r#","stream_options":{}"#, json!({ "include_usage": true })),
+            (r#","stream_options":{"include_usage":false,"x":1}"#, json!({ "include_usage": true, "x": 1 })),
+            (r#","note":"of \"stream_options\"""#, json!({ "include_usage": true })),
+        ] {
+            let (body, hides) = streamed(&format!(" {{\"a\":[1],\"model\":\"old\",\"stream\":true{options}}}"));
+            assert_eq!((&body["stream_options"], hides), (&sent, true), "{options}");
+            assert_eq!((&body["model"], &body["a"], &body["stream"]), (&json!("new"), &json!([1]), &json!(true)), "{options}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_usage_gets_it_and_what_no_backend_takes_is_left_to_it() {
+        for options in [r#"{"include_usage":true}"#, r#"{"include_usage":true,"x":1}"#, "7", "[]"] {
+            let (body, hides) = streamed(&format!(r#"{{"model":"old","stream_options":{options}}}"#));
+            assert_eq!((body["stream_options"].to_string(), hides), (options.to_owned(), false));
+        }
     }
 }

@@ -21,7 +21,7 @@ const END_LAG_MAX: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub bytes: Bytes,
-    /// Of the event that carries it, when the caller asked for one.
+    /// Of the event that carries it, or, where the caller did not ask for that one, of the last.
     pub usage: Option<Usage>,
     /// The whole response, with the last event of a response's stream.
     pub response: Option<Bytes>,
@@ -33,6 +33,10 @@ pub struct EventStream {
     body: Option<Box<Body>>,
     parser: Parser,
     op: Operation,
+    /// The caller has not asked for usage: the event that says nothing else is kept back.
+    hides_usage: bool,
+    /// What was kept back.
+    usage: Option<Usage>,
     is_done: bool,
     silence_max: Duration,
     /// When the silence that is under way has lasted too long.
@@ -40,9 +44,9 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(op: Operation, body: Body, silence_max: Duration) -> Self {
+    pub(crate) fn new(op: Operation, body: Body, hides_usage: bool, silence_max: Duration) -> Self {
         let parser = if op == Operation::Responses { Parser::of_named() } else { Parser::default() };
-        Self { body: Some(Box::new(body)), parser, op, is_done: false, silence_max, silent_until: None }
+        Self { body: Some(Box::new(body)), parser, op, hides_usage, usage: None, is_done: false, silence_max, silent_until: None }
     }
 
     /// The next event, the last included; `None` after that or after an error. May be dropped and asked again without loss.
@@ -95,8 +99,10 @@ impl EventStream {
     fn parsed(&mut self) -> Result<Option<Event>, BackendError> {
         while let Some(item) = self.parser.next().map_err(|e| classify::malformed(&e))? {
             self.silent_until = None;
-            if let Item::Event(event) = item {
-                return self.judge(event).map(Some);
+            if let Item::Event(event) = item
+                && let Some(event) = self.judge(event)?
+            {
+                return Ok(Some(event));
             }
         }
         Ok(None)
@@ -116,21 +122,28 @@ impl EventStream {
         Ok(())
     }
 
-    fn judge(&mut self, event: Sse) -> Result<Event, BackendError> {
+    fn judge(&mut self, event: Sse) -> Result<Option<Event>, BackendError> {
         let data = event.data();
         if event.is_error {
             return Err(answer::failed(&data));
         }
         let read = match self.op {
             Operation::Responses => response_event::read(&data)?,
-            _ if data.as_ref() == b"[DONE]" => Read { is_last: true, ..Read::default() },
-            _ => Read { usage: answer::usage(&data)?, ..Read::default() },
+            _ if data.as_ref() == b"[DONE]" => Read { usage: self.usage, is_last: true, ..Read::default() },
+            _ => {
+                let chunk = answer::chunk(&data)?;
+                if self.hides_usage && chunk.is_only_usage {
+                    self.usage = chunk.usage;
+                    return Ok(None);
+                }
+                Read { usage: chunk.usage, ..Read::default() }
+            }
         };
         self.is_done = read.is_last;
         let response = read.response.map(|response| match &data {
             Cow::Borrowed(_) => event.frame.slice_ref(response.get().as_bytes()),
             Cow::Owned(_) => Bytes::copy_from_slice(response.get().as_bytes()),
         });
-        Ok(Event { usage: read.usage, response, bytes: event.frame })
+        Ok(Some(Event { usage: read.usage, response, bytes: event.frame }))
     }
 }

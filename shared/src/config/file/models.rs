@@ -47,6 +47,7 @@ struct FileBackend {
     model: Option<String>,
     key: Option<Spanned<String>>,
     tls: Option<Spanned<ClientTls>>,
+    stream_usage: Option<Spanned<bool>>,
     concurrency: Option<u32>,
     tokens_max: Option<u32>,
     per_worker: Option<bool>,
@@ -182,6 +183,7 @@ impl Reader<'_> {
         self.absent_unless(is(FileBackendKind::Openai), file.url.as_ref(), "url: only for kind: openai")?;
         self.absent_unless(is(FileBackendKind::Openai), file.key.as_ref(), "key: only for kind: openai")?;
         self.absent_unless(is(FileBackendKind::Openai), file.tls.as_ref(), "tls: only for kind: openai")?;
+        self.absent_unless(is(FileBackendKind::Openai), file.stream_usage.as_ref(), "stream_usage: only for kind: openai")?;
         self.absent_unless(is(FileBackendKind::Sandbox), file.sandbox.as_ref(), "sandbox: only for kind: sandbox")?;
         self.absent_unless(is(FileBackendKind::Local), file.model_dir.as_ref(), "model_dir: only for kind: local")
     }
@@ -224,7 +226,9 @@ impl Reader<'_> {
             return Err(self.at(tls, "backends[].tls: the url is http://, which has none; write https://"));
         }
         let tls = self.client_tls("backends[].tls", file.tls.as_ref())?;
-        Ok(Target::OpenAi { url: text.to_owned(), model: file.model.clone().unwrap_or_else(|| model.to_owned()), key, tls })
+        let model = file.model.clone().unwrap_or_else(|| model.to_owned());
+        let stream_usage = file.stream_usage.as_ref().is_none_or(|said| said.value);
+        Ok(Target::OpenAi { url: text.to_owned(), model, key, tls, stream_usage })
     }
 
     fn sandbox(&self, file: &FileBackend) -> Result<Target, ConfigError> {
