@@ -54,7 +54,7 @@ use linger::Linger;
 use queue::FairQueue;
 use recording::Recording;
 use shared::clock::Time;
-use shared::domain::{Lane, ModelKind, NodeId, RequestId};
+use shared::domain::{BatchId, Lane, ModelKind, NodeId, RequestId};
 use shared::error::Code;
 use shared::tombstones::Tombstones;
 use std::collections::BTreeSet;
@@ -222,9 +222,14 @@ impl Engine {
         self.items.get(&id).map(|entry| &entry.item)
     }
 
-    /// Whether a worker that lives has the item.
-    pub fn runs(&self, id: RequestId, now: Time) -> bool {
-        self.fleet.is_running_on_live_worker(id, now)
+    /// Whether a worker has the item that has not been given up, however long ago it was heard.
+    pub fn runs(&self, id: RequestId) -> bool {
+        self.fleet.has_accepted(id) || self.fleet.is_listed(id)
+    }
+
+    /// Whether a worker has accepted the item in another batch than this one, because an accept was late.
+    pub fn runs_besides(&self, id: RequestId, batch: BatchId) -> bool {
+        self.fleet.runs_besides(id, batch)
     }
 
     /// Waiting items by lane.

@@ -261,7 +261,7 @@ impl Owner {
             self.forecast(now);
             self.metrics.limits(self.engine.limits());
             let engine = &self.engine;
-            self.quota.tend(now, |id| engine.holds(id) || engine.runs(id, now));
+            self.quota.tend(now, |id| engine.holds(id) || engine.runs(id));
         }
         self.report();
         if let Some(done) = self.surrendered.take() {
@@ -272,8 +272,8 @@ impl Owner {
     fn take_in(&mut self, now: Time, input: Input, events: &mut Vec<Event>) {
         match input {
             Input::Event(event) => {
-                if let Event::Done { items, .. } = &event {
-                    self.quota.done(items);
+                if let Event::Done { batch, items, .. } = &event {
+                    self.quota.done(items, |id| self.engine.runs_besides(id, *batch));
                 }
                 events.push(event);
             }
@@ -317,7 +317,7 @@ impl Owner {
             Action::Release(id) if self.engine.holds(id) => {} // It has come again in the meantime.
             Action::Release(id) => {
                 self.waiting.remove(&id);
-                if !self.engine.runs(id, now) {
+                if !self.engine.runs(id) {
                     self.quota.unused(id);
                 }
             }

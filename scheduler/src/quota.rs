@@ -19,7 +19,7 @@ use shared::clock::Time;
 use shared::config::Model;
 use shared::domain::RequestId;
 use shared::identity::Directory;
-use shared::quota::{Decision, Quotas, RENEW_EVERY_MS, Refusal, Reserve, Settle, Standing};
+use shared::quota::{Decision, Quotas, RENEW_EVERY_MS, Refusal, Reserve, Settle, Standing, Whose};
 use shared::wire::{ItemDone, Usage};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Counter {
                 Some(Event::QuotaRefused { id, refusal })
             }
             // The clerk seeds and asks again; it has not come to an end in time.
-            Decision::Unseeded => Some(Event::QuotaRefused { id, refusal: Refusal::unavailable() }),
+            Decision::Unseeded => Some(Event::QuotaRefused { id, refusal: Refusal::unavailable(self.whose_budget(&account.tenant)) }),
         }
     }
 
@@ -124,13 +124,13 @@ impl Counter {
         }
     }
 
-    /// Workers have ended requests.
-    pub(crate) fn done(&mut self, items: &[ItemDone]) {
+    /// Workers have ended requests, which others may run still.
+    pub(crate) fn done(&mut self, items: &[ItemDone], runs_besides: impl Fn(RequestId) -> bool) {
         if self.reservations.is_empty() {
             return;
         }
         for item in items {
-            if let Some(settle) = self.reservations.done(item, |usage| self.model.price.cost(usage)) {
+            if let Some(settle) = self.reservations.done(item, runs_besides(item.id), |usage| self.model.price.cost(usage)) {
                 self.settle(settle);
             }
         }
@@ -162,6 +162,13 @@ impl Counter {
             Some(ledger) => self.metrics.settled(ledger.settle(&settle)),
             None => self.clerk.order(Order::Settle(settle)),
         }
+    }
+
+    /// Whose budget cannot be kept where one cannot: a tenant without one is not shut for the sake of one key.
+    fn whose_budget(&self, tenant: &str) -> Whose {
+        let directory = self.treasury.directory.load();
+        let has_one = directory.tenant(tenant).is_some_and(|tenant| tenant.quota.has_budget());
+        if has_one { Whose::Tenant } else { Whose::Key }
     }
 
     /// The limits of a request's tenant and key; nothing where there are none.

@@ -51,8 +51,11 @@ impl Reservations {
     }
 
     /// A worker has ended it. `cost` is what the usage costs, in nano-dollars. What failed or was cancelled and used
-    /// nothing is given back.
-    pub fn done(&mut self, done: &ItemDone, cost: impl FnOnce(Usage) -> u64) -> Option<Settle> {
+    /// nothing is given back. Where another worker runs it still, only an answer is its end.
+    pub fn done(&mut self, done: &ItemDone, runs_besides: bool, cost: impl FnOnce(Usage) -> u64) -> Option<Settle> {
+        if runs_besides && done.end != ItemEnd::Answered {
+            return None;
+        }
         let Usage { input, output } = done.usage;
         let tokens = u64::from(input) + u64::from(output);
         let nothing = tokens == 0 && done.end != ItemEnd::Answered;
@@ -107,20 +110,28 @@ mod tests {
     #[test]
     fn a_reservation_ends_once() {
         let mut reservations = one();
-        let settled = reservations.done(&done(ItemEnd::Answered, 5), |usage| u64::from(usage.input) * 2).unwrap();
+        let settled = reservations.done(&done(ItemEnd::Answered, 5), false, |usage| u64::from(usage.input) * 2).unwrap();
         assert_eq!(settled.outcome, Outcome::Used { tokens: 5, nano_usd: 10 });
-        assert_eq!(reservations.done(&done(ItemEnd::Answered, 5), |_| 0), None);
+        assert_eq!(reservations.done(&done(ItemEnd::Answered, 5), false, |_| 0), None);
         assert_eq!(reservations.unused(ID), None);
     }
 
     #[test]
     fn what_failed_without_using_anything_is_given_back() {
         for end in [ItemEnd::Failed, ItemEnd::Cancelled] {
-            assert_eq!(one().done(&done(end, 0), |_| 0).unwrap().outcome, Outcome::Refund, "{end:?}");
-            assert!(matches!(one().done(&done(end, 3), |_| 0).unwrap().outcome, Outcome::Used { tokens: 3, .. }), "{end:?}");
+            assert_eq!(one().done(&done(end, 0), false, |_| 0).unwrap().outcome, Outcome::Refund, "{end:?}");
+            assert!(matches!(one().done(&done(end, 3), false, |_| 0).unwrap().outcome, Outcome::Used { tokens: 3, .. }), "{end:?}");
         }
-        assert!(matches!(one().done(&done(ItemEnd::Answered, 0), |_| 0).unwrap().outcome, Outcome::Used { tokens: 0, .. }));
+        assert!(matches!(one().done(&done(ItemEnd::Answered, 0), false, |_| 0).unwrap().outcome, Outcome::Used { tokens: 0, .. }));
         assert_eq!(one().unused(ID).unwrap().outcome, Outcome::Refund);
+    }
+
+    #[test]
+    fn of_two_executions_the_one_that_is_called_off_ends_nothing() {
+        let mut reservations = one();
+        assert_eq!(reservations.done(&done(ItemEnd::Cancelled, 3), true, |_| 0), None);
+        assert_eq!(reservations.done(&done(ItemEnd::Answered, 9), false, |_| 0).unwrap().outcome, Outcome::Used { tokens: 9, nano_usd: 0 });
+        assert!(one().done(&done(ItemEnd::Answered, 9), true, |_| 0).is_some(), "the first answer counts");
     }
 
     #[test]

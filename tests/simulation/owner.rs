@@ -138,8 +138,11 @@ impl World {
 
     fn note(&self, owner: &mut Owner, event: &Event) {
         owner.books.note(self.now, event);
-        if let Event::Done { items, .. } = event {
-            items.iter().for_each(|done| self.settle(owner.reservations.done(done, |_| 0)));
+        if let Event::Done { batch, items, .. } = event {
+            for done in items {
+                let runs_besides = owner.engine.runs_besides(done.id, *batch);
+                self.settle(owner.reservations.done(done, runs_besides, |_| 0));
+            }
         }
     }
 
@@ -188,7 +191,7 @@ impl World {
             Action::Release(id) if owner.engine.holds(id) => {} // It has come again in the meantime.
             Action::Release(id) => {
                 owner.waiting.remove(&id);
-                if !owner.engine.runs(id, self.now) && !self.has(Mutation::ReservationsKept) {
+                if !owner.engine.runs(id) && !self.has(Mutation::ReservationsKept) {
                     self.settle(owner.reservations.unused(id));
                 }
             }

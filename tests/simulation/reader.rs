@@ -109,7 +109,7 @@ impl World {
         }
         owner.renew_at = now + Duration::from_millis(RENEW_EVERY_MS);
         let engine = &owner.engine;
-        owner.reservations.forget_all_but(|id| keeps_all || engine.holds(id) || engine.runs(id, now));
+        owner.reservations.forget_all_but(|id| keeps_all || engine.holds(id) || engine.runs(id));
         for (tenant, ids) in owner.reservations.by_tenant() {
             self.ledger.renew(&tenant, &ids);
         }

@@ -74,6 +74,7 @@ fn entry(dispatch: &Dispatch, job: &Job, call: CallId, report: Report, now: Time
         call: Some(call),
         ingress: job.envelope.ingress.clone(),
         since: now,
+        begun: false,
         cancel: job.cancel.clone(),
         reports: vec![report],
     }

@@ -31,6 +31,8 @@ pub struct Entry {
     pub call: Option<CallId>,
     pub ingress: NodeId,
     pub since: Time,
+    /// Its backend has begun to answer.
+    pub begun: bool,
     pub cancel: CancellationToken,
     pub reports: Vec<Report>,
 }
@@ -135,6 +137,13 @@ impl Table {
         self.running.insert(id, entry);
     }
 
+    /// The first of a stream has come.
+    pub fn begun(&mut self, id: RequestId, exec: ExecId) {
+        if let Some(entry) = self.running.get_mut(&id).filter(|entry| entry.exec == exec) {
+            entry.begun = true;
+        }
+    }
+
     /// An execution has ended. With the last one of its call the backend's place is free, before anybody is told.
     pub fn end(&mut self, id: RequestId, exec: ExecId) -> Option<Entry> {
         if self.running.get(&id).is_none_or(|entry| entry.exec != exec) {
@@ -202,7 +211,7 @@ impl Table {
 
     pub fn running(&self, model: &Token) -> Vec<Running> {
         let of_model = self.running.iter().filter(|(_, entry)| entry.model == *model);
-        of_model.map(|(id, entry)| Running { id: *id, exec: entry.exec, lane: entry.lane }).collect()
+        of_model.map(|(id, entry)| Running { id: *id, exec: entry.exec, lane: entry.lane, begun: entry.begun }).collect()
     }
 
     /// Interactive requests that began at or before `before`, by the ingress that waits for them.
@@ -236,6 +245,7 @@ mod tests {
             lane: Lane::Interactive,
             ingress: NodeId::parse("i").unwrap(),
             since: Time::ZERO,
+            begun: false,
             cancel: CancellationToken::new(),
             reports: vec![report(1)],
         }

@@ -10,17 +10,24 @@ const MEDIA_TOKENS_MAX: u32 = 1_500;
 /// What stands before the data, such as `image/png;base64,`, is no longer than this.
 const MEDIA_TYPE_BYTES_MAX: usize = 128;
 
+const BASE64: &[u8] = b";base64,";
+
+/// In either alphabet; JSON may write a slash with a backslash before it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what an iterator of a slice gives")]
+const fn is_base64(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\\')
+}
+
 /// The estimated input tokens of a JSON body: its bytes', where each base64 `data:` URL counts as [`MEDIA_TOKENS_MAX`] at most.
 pub(crate) fn tokens_of(body: &[u8]) -> u32 {
     let (mut text, mut media) = (body.len(), 0_u32);
     for at in memmem::find_iter(body, b"\"data:") {
         let url = &body[at + 1..];
         let kind = &url[..url.len().min(MEDIA_TYPE_BYTES_MAX)];
-        if memmem::find(kind, b";base64,").is_none() {
-            continue;
-        }
-        let bytes = memchr(b'"', url).unwrap_or(url.len());
-        if estimate_tokens(bytes) > MEDIA_TOKENS_MAX {
+        let Some(kind_bytes) = memmem::find(kind, BASE64).map(|at| at + BASE64.len()) else { continue };
+        let bytes = memchr(b'"', url).unwrap_or(url.len()).max(kind_bytes);
+        // Prose behind such a beginning is prose: words have spaces between them.
+        if estimate_tokens(bytes) > MEDIA_TOKENS_MAX && url[kind_bytes..bytes].iter().all(is_base64) {
             text -= bytes;
             media = media.saturating_add(MEDIA_TOKENS_MAX);
         }
@@ -38,7 +45,8 @@ mod tests {
 
     #[test]
     fn text_counts_by_its_bytes() {
-        for url in ["https://host/picture.png", &format!("data:{}", "words ".repeat(2_000)), &"x".repeat(10_000)] {
+        let words = "words ".repeat(2_000);
+        for url in ["https://host/picture.png", &format!("data:{words}"), &format!("data:;base64,{words}"), &"x".repeat(10_000)] {
             let body = message(url);
             assert_eq!(tokens_of(&body), estimate_tokens(body.len()));
         }

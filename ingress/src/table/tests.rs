@@ -4,6 +4,7 @@ use super::*;
 use crate::pending::SILENCE_MAX;
 use shared::domain::{Lane, NodeId, Operation};
 use shared::entropy::{exec_id, request_id};
+use shared::quota::Whose;
 use shared::wire::{Encoding, ReplyHead};
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 
@@ -246,7 +247,7 @@ fn what_a_limit_refused_waits_here_and_is_not_lost() {
     table.published(&[id], Stored { sequence: 1, epoch: 1, duplicate: false }, Time::ZERO);
     let account = Arc::new(Account { tenant: "t".into(), key: None, queued: (1, 1) });
     table.entries.get_mut(&id).unwrap().account = Some(account);
-    let (_, tokens) = table.give_back(id, Refusal::unavailable()).unwrap();
+    let (_, tokens) = table.give_back(id, Refusal::unavailable(Whose::Tenant)).unwrap();
     assert_eq!(tokens, 2);
     assert!(matches!(answer.try_recv().unwrap(), Err(Setback::Refused(_))));
 
@@ -265,7 +266,7 @@ fn what_a_limit_refused_waits_here_and_is_not_lost() {
 fn a_refusal_of_what_is_being_answered_changes_nothing() {
     let (mut table, id, mut answer) = waiting(true);
     table.hear(part(id, exec_id(), 0), Bytes::new(), Time::ZERO);
-    assert!(table.give_back(id, Refusal::unavailable()).is_none());
+    assert!(table.give_back(id, Refusal::unavailable(Whose::Tenant)).is_none());
     assert!(answer.try_recv().unwrap().is_ok());
     assert!(matches!(answer.try_recv(), Err(TryRecvError::Empty)));
 }

@@ -90,6 +90,15 @@ impl Breaker {
         verdict != Verdict::Good && self.is_failing(now)
     }
 
+    /// The answer of a call has begun. True: it was the trial, and it is closed: a generation may take minutes to its end.
+    pub(super) fn begun(&mut self, batch: BatchId) -> bool {
+        let is_trial = matches!(self.state, State::Trial(trial, _) if trial == batch);
+        if is_trial {
+            *self = Self::default();
+        }
+        is_trial
+    }
+
     /// A call will not be heard of any more, or its end says nothing. If it was the trial, there may be another.
     pub(super) fn lost(&mut self, batch: BatchId) {
         if matches!(self.state, State::Trial(trial, _) if trial == batch) {
@@ -206,6 +215,14 @@ mod tests {
             assert!(!breaker.ended(at(1_100), BatchId(0), verdict));
             assert_eq!(breaker.state(), State::Trial(BATCH, at(1_000)));
         }
+    }
+
+    #[test]
+    fn a_trial_whose_answer_begins_closes_it() {
+        let mut breaker = on_trial();
+        assert!(!breaker.begun(BatchId(0)) && !breaker.admits(at(1_100)));
+        assert!(breaker.begun(BATCH) && breaker.state() == State::Closed);
+        assert!(!breaker.begun(BATCH), "once");
     }
 
     #[test]

@@ -215,6 +215,18 @@ impl Fleet {
         self.running.contains_key(&request)
     }
 
+    /// Whether a worker has accepted the request from this owner in another batch, and not ended it there.
+    pub(super) fn runs_besides(&self, request: RequestId, batch: BatchId) -> bool {
+        let is_there = |other: BatchId| other != batch;
+        self.running.get(&request).is_some_and(|other| is_there(*other))
+            || self.doubles.iter().any(|(double, other)| *double == request && is_there(*other))
+    }
+
+    /// Whether a worker has said that it runs the request, whoever dispatched it.
+    pub(super) fn is_listed(&self, request: RequestId) -> bool {
+        self.listed.contains_key(&request)
+    }
+
     /// Whether a worker that was heard lately has the request.
     pub(super) fn is_running_on_live_worker(&self, request: RequestId, now: Time) -> bool {
         let ours = self.running.get(&request).and_then(|id| self.batches.get(id)).map(|b| &b.slot.worker);
@@ -230,6 +242,12 @@ impl Fleet {
         self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens, served });
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
+        for begun in running.iter().filter(|run| run.begun) {
+            let of_worker = self.running.get(&begun.id).and_then(|batch| Some((*batch, self.batches.get(batch)?)));
+            if let Some((batch, key)) = of_worker.filter(|(_, b)| b.slot.worker == *id).map(|(batch, b)| (batch, b.slot.key.clone())) {
+                self.places.begun(now, &key, batch);
+            }
+        }
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
         self.unlisted(now, id, &listed)
             .into_iter()

@@ -28,14 +28,17 @@ pub(super) struct Pace {
     /// The ring's slot of a second is its number modulo the ring's length.
     served: [[u32; SECONDS]; Lane::ALL.len()],
     second: u64,
-    /// The second in which the first was served: before it there is nothing to average over.
+    /// The second in which the first was served, after a quiet time anew: before it there is nothing to average over.
     since: Option<u64>,
 }
 
 impl Pace {
     pub(super) fn served(&mut self, now: Time, lane: Lane) {
         self.turn(now);
-        self.since.get_or_insert(self.second);
+        let is_quiet = self.served.iter().flatten().all(|served| *served == 0);
+        if is_quiet {
+            self.since = Some(self.second);
+        }
         self.served[lane.index()][slot(self.second)] += 1;
     }
 
@@ -119,6 +122,15 @@ mod tests {
         let mut pace = Pace::default();
         (0..8).for_each(|_| pace.served(after(3), Lane::Interactive));
         assert!(pace.per_second(after(4), Lane::Interactive) == 4.0);
+    }
+
+    #[test]
+    fn a_burst_after_a_quiet_time_is_not_averaged_over_it() {
+        let mut pace = Pace::default();
+        pace.served(after(0), Lane::Interactive);
+        (0..64).for_each(|_| pace.served(after(30), Lane::Interactive));
+        assert!(pace.per_second(after(30), Lane::Interactive) == 64.0);
+        assert!(pace.per_second(after(31), Lane::Interactive) == 32.0);
     }
 
     #[test]

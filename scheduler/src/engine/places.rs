@@ -136,15 +136,27 @@ impl Places {
         let Some(verdict) = call.verdict else { return };
         let was_closed = place.state() == State::Closed;
         let trips = place.breaker.ended(now, batch, verdict);
-        let has_closed = !was_closed && place.state() == State::Closed;
-        if has_closed {
-            place.concurrency.begin_anew(now, place.configured);
-            self.have_changed = true;
-            self.try_the_others();
+        if !was_closed && place.state() == State::Closed {
+            self.closed(now, key);
         }
         if trips {
             self.shut_what_fails(now);
         }
+    }
+
+    /// The answer of a call has begun.
+    pub(super) fn begun(&mut self, now: Time, key: &SlotKey, batch: BatchId) {
+        if self.get_mut(key).is_some_and(|place| place.breaker.begun(batch)) {
+            self.closed(now, key);
+        }
+    }
+
+    fn closed(&mut self, now: Time, key: &SlotKey) {
+        if let Some(place) = self.get_mut(key) {
+            place.concurrency.begin_anew(now, place.configured);
+        }
+        self.have_changed = true;
+        self.try_the_others();
     }
 
     /// When most were shut and one is well again, what shut them all may be over.

@@ -128,10 +128,10 @@ impl FairQueue {
         InOrder::after(self, lane, first, lead.saturating_mul(SCALE))
     }
 
-    /// The item of a lane that has waited longest, if it came by `before`.
-    pub(super) fn oldest(&self, lane: Lane, before: Time) -> Option<RequestId> {
-        let (_, (arrived, id)) = self.lanes[lane.index()].arrivals.first_key_value()?;
-        (*arrived <= before).then_some(*id)
+    /// The items of a lane that came by `before`, in the order in which they came.
+    pub(super) fn waiting_since(&self, lane: Lane, before: Time) -> impl Iterator<Item = RequestId> {
+        let arrivals = self.lanes[lane.index()].arrivals.values();
+        arrivals.take_while(move |(arrived, _)| *arrived <= before).map(|(_, id)| *id)
     }
 
     /// The most urgent lane in which something waits, and when the first and the last of it came.
@@ -154,8 +154,11 @@ pub(super) fn share(weight: u32, cost: u64) -> u64 {
 }
 
 /// Deferred deadlines are told to the second: the chunks of one batch, whose deadlines differ by what their way took, go in
-/// the order in which they came.
+/// the order in which they came. What has aged into a lane goes before what has the later deadlines of its own there.
 fn place(entry: &Entry) -> Place {
+    if entry.lane != entry.item.lane {
+        return (entry.arrived, entry.order, entry.item.id);
+    }
     let deadline = if entry.item.lane.is_deferred() { to_the_second(entry.item.deadline) } else { entry.item.deadline };
     (deadline, entry.order, entry.item.id)
 }

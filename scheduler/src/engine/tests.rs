@@ -57,7 +57,8 @@ fn credit(concurrency: u32, tokens: u32) -> BackendCredit {
 }
 
 fn beat(worker: &str, concurrency: u32, running: &[u64]) -> Event {
-    let running = running.iter().map(|n| Running { id: id(*n), exec: shared::domain::ExecId(Uuid::nil()), lane: Lane::Interactive });
+    let running =
+        running.iter().map(|n| Running { id: id(*n), exec: shared::domain::ExecId(Uuid::nil()), lane: Lane::Interactive, begun: false });
     Event::Heartbeat { worker: node(worker), backends: vec![credit(concurrency, 1_000)], running: running.collect() }
 }
 

@@ -13,7 +13,7 @@ use shared::broker::ACK_WAIT_INTERACTIVE;
 use shared::clock::Time;
 use shared::domain::{Lane, NodeId, RequestId};
 use shared::error::Code;
-use shared::quota::Refusal;
+use shared::quota::{Refusal, Whose};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -118,8 +118,11 @@ impl World {
 
     fn reserve(&mut self, n: usize, id: RequestId) -> Option<Event> {
         let Quota::Asked { refused } = self.plan.quota else { return Some(Event::Reserved(id)) };
-        let event =
-            if self.rng.happens(refused) { Event::QuotaRefused { id, refusal: Refusal::unavailable() } } else { Event::Reserved(id) };
+        let event = if self.rng.happens(refused) {
+            Event::QuotaRefused { id, refusal: Refusal::unavailable(Whose::Tenant) }
+        } else {
+            Event::Reserved(id)
+        };
         let after = self.rng.micros(100, 3_000);
         self.post(after, Happening::Mail { scheduler: n, input: Input::Event(event) });
         None

@@ -421,7 +421,7 @@ impl World {
             rest_ms: 0,
         };
         let backends = self.plan.backends.iter().map(offer).collect();
-        let running = worker.running.iter().map(|(id, e)| Running { id: *id, exec: e.exec, lane: e.request.lane }).collect();
+        let running = worker.running.iter().map(|(id, e)| Running { id: *id, exec: e.exec, lane: e.request.lane, begun: false }).collect();
         let heartbeat = Event::Heartbeat { worker: worker.id.clone(), backends, running };
         self.mail_all(Row::Heartbeat, &Input::Event(heartbeat));
     }

@@ -55,14 +55,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The limits cannot be kept at the moment; they may be in a while.
-    pub const fn unavailable() -> Self {
-        Self {
-            reason: Reason::Unavailable,
-            whose: Whose::Tenant,
-            retry_after_ms: Some(1_000),
-            standing: Standing { requests: None, tokens: None },
-        }
+    /// The budgets of the tenant, or of the key alone, cannot be kept at the moment; they may be in a while.
+    pub const fn unavailable(whose: Whose) -> Self {
+        Self { reason: Reason::Unavailable, whose, retry_after_ms: Some(1_000), standing: Standing { requests: None, tokens: None } }
     }
 
     /// A budget is used up: there is no use in trying before the period ends, and a client should not.

@@ -11,7 +11,7 @@ mod rule;
 use self::rule::Rule;
 use super::memory::MemoryLedger;
 use super::redis::{Away, RedisLedger};
-use super::{Decision, Look, Quota, Reason, Refusal, Reserve, Seed, Seeded, Settle, Settled, Standing, Turn, Whose};
+use super::{Decision, Look, Quota, Refusal, Reserve, Seed, Seeded, Settle, Settled, Turn, Whose};
 use crate::clock;
 use crate::domain::RequestId;
 use crate::task::{self, Guarded};
@@ -124,7 +124,7 @@ impl Inner {
             let mut rule = self.rule();
             rule.mark(&one.tenant);
             if !rule.keeps_budgets(clock::now()) {
-                return Decision::Refused(UNAVAILABLE);
+                return Decision::Refused(unavailable(one));
             }
         }
         self.local.reserve(one)
@@ -156,12 +156,11 @@ impl Inner {
     }
 }
 
-const UNAVAILABLE: Refusal = Refusal {
-    reason: Reason::Unavailable,
-    whose: Whose::Tenant,
-    retry_after_ms: Some(UNAVAILABLE_RETRY_MS),
-    standing: Standing { requests: None, tokens: None },
-};
+/// Where only the key has a budget, only the key is shut.
+fn unavailable(one: &Reserve) -> Refusal {
+    let whose = if one.quotas.tenant.has_budget() { Whose::Tenant } else { Whose::Key };
+    Refusal { retry_after_ms: Some(UNAVAILABLE_RETRY_MS), ..Refusal::unavailable(whose) }
+}
 
 fn has_budget(one: &Reserve) -> bool {
     one.quotas.tenant.has_budget() || one.quotas.key.as_deref().is_some_and(Quota::has_budget)

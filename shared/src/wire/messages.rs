@@ -337,6 +337,9 @@ pub struct Running {
     pub id: RequestId,
     pub exec: ExecId,
     pub lane: Lane,
+    /// Its backend has begun to answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
 }
 
 /// `Bytes` as a MessagePack binary.
@@ -427,7 +430,7 @@ mod tests {
         round_trips(&ToIngress::Moved(Moved { id, model: model.clone(), epoch: 1, sequence: 2 }));
         round_trips(&ToIngress::Held(Held { from: node.clone(), ids: vec![id], passed: vec![passed] }));
         let credit = BackendCredit { name: "b".into(), concurrency: 1, tokens: 10, shared: true, rest_ms: 0 };
-        let running = Running { id, exec, lane: Lane::Bulk };
+        let running = Running { id, exec, lane: Lane::Bulk, begun: false };
         let models = vec![ModelCredit { model, backends: vec![credit], running: vec![running] }];
         round_trips(&Heartbeat::Worker { id: node.clone(), models });
         let wait = Wait { model: Token::of_model("m"), lane: Lane::Async, requests: 1, ms: Some(2), span: None };

@@ -9,7 +9,7 @@ use proxy::Proxy;
 use shared::clock;
 use shared::quota::fallback::{GRACE, SharedLedger};
 use shared::quota::redis::{RedisLedger, TIMEOUT};
-use shared::quota::{Decision, Outcome, Reserve, Seed, Seeded, Settled, Totals};
+use shared::quota::{Decision, Outcome, Reason, Reserve, Seed, Seeded, Settled, Totals, Whose};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -128,6 +128,24 @@ async fn a_paused_redis_costs_one_timeout_and_then_nothing() {
     assert!(is_unseeded(&ledger).await, "its counters are there, and may have missed something");
     assert_eq!(seed(&ledger).await, Seeded::Done, "by force");
     assert!(is_granted(&ledger, BUDGET).await);
+}
+
+#[tokio::test]
+async fn where_only_a_key_has_a_budget_only_the_key_is_shut() {
+    let mut server = RedisServer::start().await;
+    let ledger = SharedLedger::start(RedisLedger::open(&server.url(), PATIENT).unwrap(), Duration::ZERO).await;
+    becomes(&ledger, false).await;
+    server.kill().await;
+    assert!(is_granted(&ledger, RATE).await);
+    let shut = async |asked: Reserve| match decide(&ledger, &asked).await {
+        Decision::Refused(refusal) => (refusal.reason, refusal.whose),
+        other => panic!("{other:?}"),
+    };
+    let mut of_key = ask("tenant", RATE, 10);
+    of_key.key = Some("key".into());
+    of_key.quotas.key = Some(ask("", BUDGET, 0).quotas.tenant);
+    assert_eq!(shut(of_key).await, (Reason::Unavailable, Whose::Key));
+    assert_eq!(shut(ask("tenant", BUDGET, 10)).await, (Reason::Unavailable, Whose::Tenant));
 }
 
 #[tokio::test]

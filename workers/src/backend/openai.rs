@@ -86,7 +86,8 @@ impl OpenAi {
             self.rests_until.fetch_max((clock::now() + rest).as_micros().div_ceil(1_000), Ordering::Relaxed);
         }
         let response = Response::from(response);
-        Ok(if op == Operation::Responses { response.that_names_things() } else { response })
+        let may_be_the_caller = matches!(op, Operation::Responses | Operation::Completions);
+        Ok(if may_be_the_caller { response.that_may_lack_it() } else { response })
     }
 
     fn uri(&self, op: Operation) -> &Uri {

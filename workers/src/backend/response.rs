@@ -23,7 +23,7 @@ const RETRY_AFTER_S_MAX: f64 = 120.0;
 pub(crate) struct Response {
     status: u16,
     /// What it was asked for may name things that are not there.
-    names_things: bool,
+    may_lack_it: bool,
     is_event_stream: bool,
     retry_after_ms: Option<u32>,
     body: Body,
@@ -52,7 +52,7 @@ impl From<http::Response<Incoming>> for Response {
         let (head, body) = response.into_parts();
         let is_event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
         let (status, retry_after_ms) = (head.status.as_u16(), retry_after_ms(&head.headers));
-        Self { status, names_things: false, is_event_stream, retry_after_ms, body: Body::Http(body) }
+        Self { status, may_lack_it: false, is_event_stream, retry_after_ms, body: Body::Http(body) }
     }
 }
 
@@ -61,7 +61,7 @@ impl From<sandbox::Reply> for Response {
         let retry_after_ms = reply.retry_after_s().map(|s| s * 1_000);
         Self {
             status: reply.status,
-            names_things: false,
+            may_lack_it: false,
             is_event_stream: reply.is_event_stream,
             retry_after_ms,
             body: Body::Sandbox(reply.body),
@@ -70,9 +70,10 @@ impl From<sandbox::Reply> for Response {
 }
 
 impl Response {
-    /// To a request that names an earlier response, or a file: 404 may speak of that.
-    pub(crate) const fn that_names_things(mut self) -> Self {
-        self.names_things = true;
+    /// To a request that names an earlier response, or a file, or that many servers have no path for: a 404 may speak of that, and
+    /// then nothing is wrong with the server.
+    pub(crate) const fn that_may_lack_it(mut self) -> Self {
+        self.may_lack_it = true;
         self
     }
 
@@ -107,7 +108,7 @@ impl Response {
 
     async fn refusal(self) -> BackendError {
         let body = self.body.whole(ERROR_BYTES_MAX).await.unwrap_or_default();
-        let status = if self.names_things && self.status == 404 { 400 } else { self.status };
+        let status = if self.may_lack_it && self.status == 404 { 400 } else { self.status };
         classify::status(status, self.retry_after_ms, answer::complaint(&body).message.as_deref())
     }
 }

@@ -145,6 +145,9 @@ async fn pass_on(bench: &Bench, job: &Job, started: Time, mut events: EventStrea
             Err(error) => return Err(stop(bench, error)),
         };
         usage = burst.usage.or(usage);
+        if progress.parts == 0 {
+            bench.executions.begun(job);
+        }
         let head = (progress.parts == 0).then(|| ReplyHead { keeper: bench.executions.keeper(), ..head(bench, job, started) });
         let bytes = burst.bytes.len();
         progress.parts += bench.executions.parts(job, progress.parts, head, burst.bytes);
@@ -178,6 +181,9 @@ async fn keep(
         };
         let Some(event) = event else { break };
         let event = event.map_err(|error| stop(bench, error))?;
+        if progress.events == 0 {
+            bench.executions.begun(job);
+        }
         progress.events += 1;
         log.add(&event, events.is_complete()).await?;
         (usage, response) = (event.usage.or(usage), event.response);

@@ -49,6 +49,11 @@ impl Executions {
         }
     }
 
+    /// A stream has begun: the owner hears of it with the next heartbeat, long before its end.
+    pub(crate) fn begun(&self, job: &Job) {
+        self.shop.table().begun(job.id, job.exec);
+    }
+
     /// Ends a stream.
     pub(crate) fn last_part(&self, job: &Job, part: u32, usage: Option<Usage>) {
         self.send(job, Reply { last: true, usage, ..reply(job, part) }, Bytes::new());

@@ -97,6 +97,23 @@ fn where_all_are_shut_callers_wait_two_seconds_for_a_trial_and_no_longer() {
 }
 
 #[test]
+fn a_trial_that_streams_closes_the_breaker_long_before_its_end() {
+    let mut rig = rig_with(ModelKind::Sequence, &["a"]);
+    fail_five(&mut rig);
+    rig.deliver(vec![item(10)]);
+    let trial = rig.after(Duration::from_secs(1), [beat_with(&["a"], &[]), Event::IngressSeen(node("ingress"))]);
+    rig.step([accepted("worker", batch(&trial))]);
+    rig.after(500 * MS, [beat_with(&["a"], &[10])]);
+    assert!(is_shut(&rig, "a"), "nothing has come yet");
+    let mut begun = beat_with(&["a"], &[10]);
+    if let Event::Heartbeat { running, .. } = &mut begun {
+        running.iter_mut().for_each(|run| run.begun = true);
+    }
+    rig.after(500 * MS, [begun]);
+    assert!(!is_shut(&rig, "a"));
+}
+
+#[test]
 fn what_is_deferred_waits_for_as_long_as_it_takes() {
     let mut rig = rig_with(ModelKind::Sequence, &["a"]);
     fail_five(&mut rig);

@@ -63,6 +63,30 @@ fn the_oldest_of_those_who_wait_too_long_is_ordered_one_lane_up() {
 }
 
 #[test]
+fn what_has_aged_into_a_lane_goes_before_its_tenants_own_backlog_there() {
+    let mut rig = Rig::without_workers(ModelKind::Sequence);
+    rig.deliver(vec![Item { deadline: Time::from_millis(86_400_000), ..deferred(1) }]);
+    rig.after(61_000 * MS, []);
+    rig.deliver(vec![item(2), item(3)]);
+    rig.after(MS, [Event::IngressSeen(node("ingress"))]);
+    assert_eq!(ids(&rig.step([beat("worker", 1, &[])])), [[1]]);
+}
+
+#[test]
+fn what_has_aged_into_a_lane_keeps_nobody_there_from_ageing() {
+    let mut rig = Rig::without_workers(ModelKind::Sequence);
+    let late = Time::from_millis(86_400_000);
+    rig.deliver(vec![Item { deadline: late, ..bulk(1) }]);
+    rig.after(901_000 * MS, []);
+    rig.deliver(vec![Item { deadline: late, ..deferred(2) }]);
+    assert_eq!((rig.engine.depth(Lane::Async), rig.engine.depth(Lane::Bulk)), (2, 0));
+    rig.after(61_000 * MS, []);
+    rig.after(MS, []);
+    assert_eq!((rig.engine.depth(Lane::Interactive), rig.engine.depth(Lane::Async)), (1, 1));
+    assert_eq!(ids(&rig.step([beat("worker", 1, &[])])), [[2]]);
+}
+
+#[test]
 fn what_may_have_killed_its_worker_runs_alone_and_fails_after_the_third() {
     let mut rig = Rig::new(ModelKind::Array, 9);
     let (frame, delivered) = rig.frame(vec![deferred(1), deferred(2)]);

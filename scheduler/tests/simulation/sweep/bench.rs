@@ -242,7 +242,7 @@ impl Bench {
         let backends = vec![BackendCredit { name: "only".into(), concurrency: 1, tokens: 1 << 30, shared: true, rest_ms: 0 }];
         let listed = self.running.values().flat_map(|running| &running.ids);
         let exec = shared::domain::ExecId(Uuid::nil());
-        let running = listed.map(|id| shared::wire::Running { id: *id, exec, lane: Lane::Interactive }).collect();
+        let running = listed.map(|id| shared::wire::Running { id: *id, exec, lane: Lane::Interactive, begun: false }).collect();
         vec![Event::IngressSeen(node("ingress")), Event::Heartbeat { worker: node("worker"), backends, running }]
     }
 

@@ -42,7 +42,7 @@ pub(super) fn measure(padded: bool, tenants: usize) -> (f64, f64) {
 
 fn heartbeat(ids: &[RequestId]) -> Event {
     let backends = vec![BackendCredit { name: "only".into(), concurrency: 1, tokens: 1 << 30, shared: true, rest_ms: 0 }];
-    let running = ids.iter().map(|id| Running { id: *id, exec: ExecId(Uuid::nil()), lane: Lane::Interactive }).collect();
+    let running = ids.iter().map(|id| Running { id: *id, exec: ExecId(Uuid::nil()), lane: Lane::Interactive, begun: false }).collect();
     Event::Heartbeat { worker: node("worker"), backends, running }
 }
 
