@@ -236,6 +236,9 @@ impl Owner {
             if self.engine.gathers(clock::now()) {
                 intake.gather().await;
             }
+            if intake.round.iter().any(|input| matches!(input, Input::Surrender(_))) {
+                intake.readers.clear(); // First: what is given back must not come here again.
+            }
             self.step(&mut intake.round);
         }
     }
@@ -245,6 +248,10 @@ impl Owner {
         let mut events: Vec<Event> = Vec::with_capacity(round.len());
         for input in round.drain(..) {
             self.take_in(now, input, &mut events);
+        }
+        if self.surrendered.is_some() {
+            events.clear();
+            self.give_all_back(now);
         }
         loop {
             self.engine.step(now, events.drain(..), &mut self.actions);
@@ -286,10 +293,18 @@ impl Owner {
                 events.extend(deliveries.iter().filter_map(|delivery| self.take_delivery(lane, delivery)));
             }
             Input::Read(Read::Position { epoch, sequence }) => self.reading.opened(epoch, sequence),
-            Input::Surrender(done) => {
-                self.engine.surrender(&mut self.actions);
-                self.surrendered = Some(done);
-            }
+            Input::Surrender(done) => self.surrendered = Some(done),
+        }
+    }
+
+    /// Gives every frame back to its lane, those of this very round included, which the engine has not seen.
+    fn give_all_back(&mut self, now: Time) {
+        self.engine.surrender(&mut self.actions);
+        for action in std::mem::take(&mut self.actions) {
+            self.perform(now, action);
+        }
+        for (_, token) in self.tokens.drain() {
+            self.office.acks.send(Ack::GiveBack(token, Duration::ZERO));
         }
     }
 

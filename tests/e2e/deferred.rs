@@ -69,6 +69,20 @@ async fn replies(inbox: &mut dyn shared::broker::Inbox, silence: Duration) -> Ve
     replies
 }
 
+async fn scheduler(config: &Config, broker: &Arc<dyn Broker>, registry: &Registry) -> Scheduler {
+    let directory = Arc::new(ArcSwap::from_pointee(Directory::new(config, entropy::secret())));
+    let treasury = Treasury { directory, ledger: Ledger::Own(Arc::default()) };
+    Scheduler::start(config, treasury, Arc::clone(broker), entropy::node_id("scheduler"), registry).await.expect("a scheduler")
+}
+
+fn subject(lane: Lane) -> LaneSubject {
+    LaneSubject { lane, model: Token::of_model("slow"), part: 0, origin: Token::parse("t").expect("a token") }
+}
+
+fn filter(lane: Lane) -> LaneFilter {
+    LaneFilter { lane, model: Token::of_model("slow"), part: 0 }
+}
+
 async fn runs_once_and_is_acked(lane: Lane) {
     let (config, broker) = (config(), MemoryBroker::new());
     let broker: Arc<dyn Broker> = broker;
@@ -76,14 +90,8 @@ async fn runs_once_and_is_acked(lane: Lane) {
     let ingress = NodeId::parse("nobody-lives-here").expect("a token");
     let mut inbox = broker.listen(&Address::Ingress(ingress.clone())).await.expect("an inbox");
     let worker = Worker::start(&config, None, Arc::clone(&broker), entropy::node_id("worker"), &registry).await.expect("a worker");
-    let directory = Arc::new(ArcSwap::from_pointee(Directory::new(&config, entropy::secret())));
-    let treasury = Treasury { directory, ledger: Ledger::Own(Arc::default()) };
-    let scheduler =
-        Scheduler::start(&config, treasury, Arc::clone(&broker), entropy::node_id("scheduler"), &registry).await.expect("a scheduler");
-
-    let model = Token::of_model("slow");
-    let to = LaneSubject { lane, model: model.clone(), part: 0, origin: Token::parse("t").expect("a token") };
-    broker.publish(&to, "once", frame(&ingress, lane)).await.expect("stored");
+    let scheduler = scheduler(&config, &broker, &registry).await;
+    broker.publish(&subject(lane), "once", frame(&ingress, lane)).await.expect("stored");
     let replies = replies(inbox.as_mut(), CALL * 2).await;
 
     assert_eq!(replies.len(), 1, "{replies:?}");
@@ -93,7 +101,7 @@ async fn runs_once_and_is_acked(lane: Lane) {
 
     scheduler.drain().await;
     worker.drain(Duration::from_secs(1)).await;
-    let mut puller = broker.puller(&LaneFilter { lane, model, part: 0 }).await.expect("a puller");
+    let mut puller = broker.puller(&filter(lane)).await.expect("a puller");
     let left = puller.pull(1, ACK_WAIT_DEFERRED * 2).await.expect("a pull");
     assert!(left.is_empty(), "the delivery was acked: {left:?}");
 }
@@ -106,4 +114,21 @@ async fn an_async_delivery_outlives_its_ack_wait_at_the_worker_and_is_acked_once
 #[tokio::test(start_paused = true)]
 async fn so_does_a_bulk_delivery() {
     runs_once_and_is_acked(Lane::Bulk).await;
+}
+
+/// Promise: what an owner gives back when it leaves is there for the next at once, not when its ack wait is over.
+#[tokio::test(start_paused = true)]
+async fn what_a_leaving_owner_gives_back_does_not_come_to_it_again() {
+    const FRAMES: usize = 20;
+    let (config, broker, registry) = (config(), MemoryBroker::new() as Arc<dyn Broker>, Registry::new());
+    let owner = scheduler(&config, &broker, &registry).await;
+    let ingress = NodeId::parse("nobody-lives-here").expect("a token");
+    for n in 0..FRAMES {
+        broker.publish(&subject(Lane::Bulk), &n.to_string(), frame(&ingress, Lane::Bulk)).await.expect("stored");
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await; // It takes over the model, and reads what there is.
+    owner.drain().await;
+    let mut next = broker.puller(&filter(Lane::Bulk)).await.expect("a puller");
+    let given_back = next.pull(FRAMES, ACK_WAIT_DEFERRED / 5).await.expect("a pull");
+    assert_eq!(given_back.len(), FRAMES);
 }
