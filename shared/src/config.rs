@@ -87,6 +87,8 @@ pub struct StreamBytes {
     pub results: usize,
     /// Uploaded and written files.
     pub files: usize,
+    /// The record of model calls, from which budgets are summed anew: it should hold the busiest month.
+    pub usage: usize,
 }
 
 impl StreamBytes {
@@ -98,7 +100,7 @@ impl StreamBytes {
     /// # Errors
     /// A sentence that begins with the key's name.
     fn check(self) -> Result<(), String> {
-        let named = [("results", self.results), ("files", self.files)];
+        let named = [("results", self.results), ("files", self.files), ("usage", self.usage)];
         let short = named.into_iter().find(|(_, bytes)| *bytes < Self::MIN);
         short.map_or(Ok(()), |(key, _)| Err(format!("{key}: at least {} (64 MiB)", Self::MIN)))
     }
@@ -107,7 +109,7 @@ impl StreamBytes {
 impl Default for StreamBytes {
     fn default() -> Self {
         let limits = BrokerLimits::default();
-        Self { results: limits.results_bytes_max, files: limits.files_bytes_max }
+        Self { results: limits.results_bytes_max, files: limits.files_bytes_max, usage: limits.usage_bytes_max }
     }
 }
 

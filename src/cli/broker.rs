@@ -35,8 +35,8 @@ pub(crate) fn named(argument: Option<&str>, config: &Config) -> Option<Nats> {
 
 /// Connects to a NATS server.
 pub(crate) async fn connect(nats: &Nats) -> Result<Arc<dyn Broker>, Failed> {
-    let StreamBytes { results, files } = nats.max_bytes;
-    let limits = Limits { results_bytes_max: results, files_bytes_max: files, ..Limits::default() };
+    let StreamBytes { results, files, usage } = nats.max_bytes;
+    let limits = Limits { results_bytes_max: results, files_bytes_max: files, usage_bytes_max: usage, ..Limits::default() };
     let options = Options { replicas: nats.replicas, tls: nats.tls.clone(), limits };
     let broker = NatsBroker::connect(&nats.url, options)
         .await

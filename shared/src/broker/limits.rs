@@ -59,8 +59,10 @@ pub struct Limits {
     pub files_bytes_max: usize,
     /// Bytes of the results; past it an outcome is refused until others have been read and erased.
     pub results_bytes_max: usize,
-    /// Bytes of each other journal; past it the oldest entries go.
-    pub journal_bytes_max: usize,
+    /// Bytes of the record of model calls; past it the oldest entries go.
+    pub usage_bytes_max: usize,
+    /// Bytes of the record of changes; past it the oldest entries go.
+    pub audit_bytes_max: usize,
     /// Bytes of the dead letters, which carry requests; past it the oldest go.
     pub dead_bytes_max: usize,
 }
@@ -72,7 +74,8 @@ impl Limits {
 
     pub const fn journal(&self, journal: Journal) -> usize {
         match journal {
-            Journal::Usage | Journal::Audit => self.journal_bytes_max,
+            Journal::Usage => self.usage_bytes_max,
+            Journal::Audit => self.audit_bytes_max,
             Journal::Results => self.results_bytes_max,
             Journal::Dead => self.dead_bytes_max,
         }
@@ -92,7 +95,8 @@ impl Limits {
             files_bytes_max: 1024 * MIB,
             results_bytes_max: 256 * MIB,
             // Enough for a look back, cheap for everybody else.
-            journal_bytes_max: 4 * MIB,
+            usage_bytes_max: 4 * MIB,
+            audit_bytes_max: 4 * MIB,
             dead_bytes_max: 4 * MIB,
             ..Self::default()
         }
@@ -122,7 +126,8 @@ impl Default for Limits {
             claims_bytes_max: 1024 * MIB,
             files_bytes_max: 4096 * MIB,
             results_bytes_max: 2048 * MIB,
-            journal_bytes_max: 1024 * MIB,
+            usage_bytes_max: 1024 * MIB,
+            audit_bytes_max: 1024 * MIB,
             dead_bytes_max: 256 * MIB,
         }
     }

@@ -219,6 +219,7 @@ mod tests {
             ("tenants:\n- name: t\n- name: t\n", 3, "twice"),
             ("models:\n- name: m\n  kind: arrays\n  backends: []\n", 3, "kind"),
             ("nats:\n  url: nats://h\n  max_bytes: { files: 1 }\n", 2, "nats.max_bytes.files"),
+            ("nats:\n  url: nats://h\n  max_bytes: { usage: 1 }\n", 2, "nats.max_bytes.usage"),
             ("models:\n- name: m\n  kind: array\n  backends: [{ kind: local }]\n", 4, "model_dir"),
             ("models:\n- name: m\n  kind: sequence\n  backends: [{ kind: local, model_dir: m }]\n", 4, "kind: array"),
             ("models:\n- name: m\n  kind: array\n  backends:\n  - kind: sandbox\n    model_dir: m\n", 6, "model_dir"),
