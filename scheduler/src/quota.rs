@@ -124,6 +124,11 @@ impl Counter {
         }
     }
 
+    /// A request comes that is not here, and no worker has it: nobody will say how it ended before.
+    pub(crate) fn forget(&mut self, id: RequestId) {
+        self.reservations.forget(id);
+    }
+
     /// Workers have ended requests, which others may run still.
     pub(crate) fn done(&mut self, items: &[ItemDone], runs_besides: impl Fn(RequestId) -> bool) {
         if self.reservations.is_empty() {

@@ -62,6 +62,12 @@ impl Reservations {
         self.end(done.id, if nothing { Outcome::Refund } else { Outcome::Used { tokens, nano_usd: cost(done.usage) } })
     }
 
+    /// Lets one run out of which nobody will say how it ended. Kept, it would be renewed for as long as its request waits for the place
+    /// that it takes itself.
+    pub fn forget(&mut self, id: RequestId) {
+        self.open.remove(&id);
+    }
+
     /// Lets those run out that are neither held nor run here any more.
     pub fn forget_all_but(&mut self, alive: impl Fn(RequestId) -> bool) {
         self.open.retain(|id, _| alive(*id));
@@ -141,5 +147,13 @@ mod tests {
         assert_eq!(reservations.by_tenant().values().flatten().count(), 1);
         reservations.forget_all_but(|_| false);
         assert!(reservations.is_empty());
+    }
+
+    #[test]
+    fn what_comes_again_and_nobody_runs_is_neither_settled_nor_renewed() {
+        let mut reservations = one();
+        reservations.forget(ID);
+        assert!(reservations.is_empty() && reservations.by_tenant().is_empty());
+        assert_eq!(reservations.done(&done(ItemEnd::Answered, 5), false, |_| 0), None);
     }
 }

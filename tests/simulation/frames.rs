@@ -30,6 +30,9 @@ impl Owner {
         let mut items = Vec::new();
         for part in decode(&delivery.frame).expect("a frame that was published") {
             let envelope: Envelope = part.decode().expect("an envelope that was published");
+            if !self.engine.holds(envelope.id) && !self.engine.runs(envelope.id) {
+                self.reservations.forget(envelope.id);
+            }
             let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
             let bytes = part.frame_bytes();
             let new = Waiting { envelope: part.head, body: part.body, lane, published, deadline, again: false };

@@ -276,6 +276,7 @@ impl World {
             && self.workers.iter().all(Worker::is_idle)
             && self.schedulers.iter().all(Scheduler::is_empty)
             && self.open_reservations() == 0
+            && self.ingresses.iter().all(|ingress| self.now >= ingress.stalled_until)
     }
 
     fn open_reservations(&self) -> u64 {

@@ -74,6 +74,7 @@ fn entry(dispatch: &Dispatch, job: &Job, call: CallId, report: Report, now: Time
         call: Some(call),
         ingress: job.envelope.ingress.clone(),
         since: now,
+        published: now.saturating_sub(Duration::from_millis(job.queue_ms.into())),
         begun: false,
         cancel: job.cancel.clone(),
         reports: vec![report],

@@ -31,6 +31,8 @@ pub struct Entry {
     pub call: Option<CallId>,
     pub ingress: NodeId,
     pub since: Time,
+    /// When its request was published, before all the tries that failed.
+    pub published: Time,
     /// Its backend has begun to answer.
     pub begun: bool,
     pub cancel: CancellationToken,
@@ -214,10 +216,11 @@ impl Table {
         of_model.map(|(id, entry)| Running { id: *id, exec: entry.exec, lane: entry.lane, begun: entry.begun }).collect()
     }
 
-    /// Interactive requests that began at or before `before`, by the ingress that waits for them.
+    /// Interactive requests that were published at or before `before`, by the ingress that waits for them. Not by when they began here:
+    /// one that is tried again and again for less than a second each would be named by nobody.
     pub fn held(&self, before: Time) -> HashMap<NodeId, Vec<RequestId>> {
         let mut held: HashMap<NodeId, Vec<RequestId>> = HashMap::new();
-        for (id, entry) in self.running.iter().filter(|(_, entry)| entry.since <= before && !entry.lane.is_deferred()) {
+        for (id, entry) in self.running.iter().filter(|(_, entry)| entry.published <= before && !entry.lane.is_deferred()) {
             held.entry(entry.ingress.clone()).or_default().push(*id);
         }
         held
@@ -245,6 +248,7 @@ mod tests {
             lane: Lane::Interactive,
             ingress: NodeId::parse("i").unwrap(),
             since: Time::ZERO,
+            published: Time::ZERO,
             begun: false,
             cancel: CancellationToken::new(),
             reports: vec![report(1)],
@@ -330,5 +334,15 @@ mod tests {
         assert!(!cancel.is_cancelled());
         table.cancel_orphans(Time::from_millis(5_000));
         assert!(cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_request_is_named_a_second_after_it_was_published_however_often_it_began() {
+        let (mut table, id) = (Table::default(), entropy::request_id());
+        let again = Entry { since: Time::from_millis(900), published: Time::from_millis(100), ..entry(&mut table) };
+        let ingress = again.ingress.clone();
+        table.start(id, again);
+        assert!(table.held(Time::from_millis(99)).is_empty());
+        assert_eq!(table.held(Time::from_millis(100)), HashMap::from_iter([(ingress, vec![id])]));
     }
 }

@@ -45,6 +45,9 @@ impl Owner {
                     continue;
                 }
             };
+            if !self.engine.holds(envelope.id) && !self.engine.runs(envelope.id) {
+                self.quota.forget(envelope.id);
+            }
             let published = delivery.stored;
             let deadline = published + Duration::from_millis(u64::from(envelope.remaining_ms));
             let waiting = |part: Part| Waiting { envelope: part.head, body: part.body, frame, published, deadline, again: false };
