@@ -93,7 +93,7 @@ async fn a_request_carries_what_the_backend_needs_and_no_more() {
     assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("authorization: Bearer sk-backend\r\n"), "{head}");
     assert!(head.contains("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "{head}");
-    assert_eq!(body, r#"{"model":"there","messages":[],"stream":true}"#);
+    assert_eq!(body, r#"{"stream_options":{"include_usage":true},"model":"there","messages":[],"stream":true}"#);
 }
 
 #[tokio::test]
