@@ -26,6 +26,9 @@ const ROUND_MAX: usize = 64;
 /// Tenants seeded at once; the requests of others are refused until there is room.
 const SEEDINGS_MAX: usize = 64;
 
+/// Tenants whose reservations are renewed at once.
+const RENEWALS_MAX: usize = 16;
+
 /// Sums that a request waits for, one after the other.
 const ROUNDS_MAX: u8 = 3;
 
@@ -62,6 +65,8 @@ impl Clerk {
             parked: HashMap::new(),
             seedings: FuturesUnordered::new(),
             confirmations: FuturesUnordered::new(),
+            to_renew: HashMap::new(),
+            renewals: FuturesUnordered::new(),
         };
         Self { orders, _task: task::spawn_guarded("quota", desk.run(queue)) }
     }
@@ -87,6 +92,10 @@ struct Desk<F> {
     seedings: FuturesUnordered<BoxFuture<'static, Seeded>>,
     /// Tenants that are summed once more: no more than were seeded lately.
     confirmations: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Of each tenant what is open, as it was said last.
+    to_renew: HashMap<Arc<str>, Vec<RequestId>>,
+    /// Beside the rounds: nobody's request waits until every tenant is renewed.
+    renewals: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
@@ -102,6 +111,7 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
                 }
                 Some(seeded) = self.seedings.next() => self.seeded(seeded).await,
                 Some(()) = self.confirmations.next() => {}
+                Some(()) = self.renewals.next() => self.renew(),
             }
         }
     }
@@ -114,14 +124,25 @@ impl<F: Fn(Verdict) + Send + Sync> Desk<F> {
             match order {
                 Order::Reserve(reserve) => asked.push(reserve),
                 Order::Settle(settle) => ended.push(settle),
-                Order::Renew(tenant, ids) => self.ledger.renew(&tenant, &ids).await,
+                Order::Renew(tenant, ids) => drop(self.to_renew.insert(tenant, ids)),
                 Order::Ring(ring) => {
                     self.turn(&mut ended, &mut asked).await;
                     let _ = ring.send(()); // Whoever waited may have given up.
                 }
             }
         }
+        self.renew();
         self.turn(&mut ended, &mut asked).await;
+    }
+
+    fn renew(&mut self) {
+        while self.renewals.len() < RENEWALS_MAX
+            && let Some(tenant) = self.to_renew.keys().next().cloned()
+            && let Some(ids) = self.to_renew.remove(&tenant)
+        {
+            let ledger = self.ledger.clone();
+            self.renewals.push(async move { ledger.renew(&tenant, &ids).await }.boxed());
+        }
     }
 
     async fn turn(&mut self, ended: &mut Vec<Settle>, asked: &mut Vec<Reserve>) {
