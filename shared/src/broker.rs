@@ -236,8 +236,8 @@ pub trait Follower: Send {
     /// that was asked for is over (and a second more): the reader is alive and has seen everything. Cancel-safe.
     ///
     /// # Errors
-    /// `Unavailable`: no word from the broker, or not what it said that there is; call again, nothing is missed. `Gone`: what was followed has been made anew:
-    /// forget what was read, and follow again.
+    /// `Unavailable`: no word from the broker, or not what it said that there is; call again, nothing is missed. `Gone`: what
+    /// was followed has been made anew: forget what was read, and follow again.
     async fn next(&mut self, wait: Duration) -> Result<Option<Entry>, BrokerError>;
 }
 

@@ -204,8 +204,7 @@ impl Engine {
                 continue;
             }
             let is_its_own = |id: &RequestId| self.items.get(id).is_some_and(|entry| entry.item.lane == lane);
-            // Beside its own there is one at most that has aged into it.
-            let oldest = self.queue.waiting_since(lane, now.saturating_sub(after)).take(2).find(is_its_own);
+            let oldest = self.queue.waiting_since(lane, now.saturating_sub(after)).find(is_its_own);
             let Some((id, entry)) = oldest.and_then(|id| Some((id, self.items.get_mut(&id)?))) else { continue };
             self.queue.remove(entry);
             entry.lane = up;

@@ -242,11 +242,10 @@ impl Fleet {
         self.workers.insert(id.clone(), Worker { seen: now, suspect: false, backends, tokens, served });
         self.listed.retain(|_, worker| worker != id);
         self.listed.extend(running.iter().map(|r| (r.id, id.clone())));
-        for begun in running.iter().filter(|run| run.begun) {
-            let of_worker = self.running.get(&begun.id).and_then(|batch| Some((*batch, self.batches.get(batch)?)));
-            if let Some((batch, key)) = of_worker.filter(|(_, b)| b.slot.worker == *id).map(|(batch, b)| (batch, b.slot.key.clone())) {
-                self.places.begun(now, &key, batch);
-            }
+        for run in running.iter().filter(|run| run.begun) {
+            let Some(batch) = self.running.get(&run.id) else { continue };
+            let Some(of_worker) = self.batches.get(batch).filter(|b| b.slot.worker == *id) else { continue };
+            self.places.begun(now, &of_worker.slot.key, *batch);
         }
         let listed: HashSet<RequestId> = running.iter().map(|r| r.id).collect();
         self.unlisted(now, id, &listed)
