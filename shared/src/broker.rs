@@ -184,11 +184,11 @@ pub trait Broker: Send + Sync + 'static {
     /// same id).
     async fn append(&self, journal: Journal, topic: &Topic, message_id: &str, entry: Bytes) -> Result<u64, BrokerError>;
 
-    /// Removes the entries of a topic and of all below it. Erasing nothing is no error.
+    /// Removes the entries of a topic and of all below it, or those `through` a position. Erasing nothing is no error.
     ///
     /// # Errors
     /// `Unfit` for any journal but [`Journal::Results`].
-    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError>;
+    async fn erase(&self, journal: Journal, topic: &Topic, through: Option<u64>) -> Result<(), BrokerError>;
 
     /// Begins to read a feed.
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError>;

@@ -97,8 +97,8 @@ impl Broker for Turns {
         travel!(self.broker.append(journal, topic, message_id, entry))
     }
 
-    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
-        travel!(self.broker.erase(journal, topic))
+    async fn erase(&self, journal: Journal, topic: &Topic, through: Option<u64>) -> Result<(), BrokerError> {
+        travel!(self.broker.erase(journal, topic, through))
     }
 
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {

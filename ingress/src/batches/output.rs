@@ -100,7 +100,7 @@ pub(super) async fn show(broker: &dyn Broker, batch: &Batch) -> Result<(), Store
 
 /// Removes what a settled segment no longer needs. Best effort: what stays ages away.
 pub(super) async fn tidy(broker: &dyn Broker, batch: &Batch, segment: &Segment) {
-    let erased = broker.erase(Journal::Results, &jobs::topic(&batch.id, segment.number)).await;
+    let erased = broker.erase(Journal::Results, &jobs::topic(&batch.id, segment.number), None).await;
     let claims = segment.large.iter().map(|row| claim_key(row_id(&batch.id, segment.number, *row)));
     let answers = segment.settled().filter_map(|(_, outcome, _)| Some(String::from(outcome.blob.clone()?)));
     for key in answers.chain(claims) {

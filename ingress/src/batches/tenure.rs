@@ -66,7 +66,7 @@ fn under_way(batch: &Batch, rows_max: u32) -> Vec<RequestId> {
 
 /// Removes what came of the lines of a batch that has ended. Best effort: what stays ages away.
 pub(super) async fn erase_results(broker: &dyn Broker, batch: &Token) {
-    if let Err(error) = broker.erase(Journal::Results, &Topic::from(batch)).await {
+    if let Err(error) = broker.erase(Journal::Results, &Topic::from(batch), None).await {
         tracing::debug!(%error, "the results of a batch were left to age away");
     }
 }

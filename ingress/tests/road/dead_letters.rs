@@ -152,7 +152,7 @@ async fn a_large_request_is_run_again_with_a_body_of_its_own() {
 async fn what_is_not_kept_any_more_cannot_be_run_again_and_stays_listed() {
     let office = Office::open().await;
     let job = office.dead("hi").await;
-    office.stand.broker.erase(Journal::Results, &jobs::input_topic(&job)).await.unwrap();
+    office.stand.broker.erase(Journal::Results, &jobs::input_topic(&job), None).await.unwrap();
     assert_eq!(office.redrive(&job).await.0, 404);
     assert_eq!(office.letters().await.len(), 1);
 }

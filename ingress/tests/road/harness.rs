@@ -330,8 +330,8 @@ impl Broker for Scripted {
         let follower = self.memory.follow(feed, since).await?;
         Ok(Box::new(Muted { follower, mute: Arc::clone(&self.mute) }))
     }
-    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
-        self.memory.erase(journal, topic).await
+    async fn erase(&self, journal: Journal, topic: &Topic, through: Option<u64>) -> Result<(), BrokerError> {
+        self.memory.erase(journal, topic, through).await
     }
     async fn blob_put(&self, store: Store, key: &str, blob: Bytes) -> Result<(), BrokerError> {
         self.memory.blob_put(store, key, blob).await

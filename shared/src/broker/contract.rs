@@ -105,6 +105,7 @@ const CHECKS: &[Check] = checks![
     results::a_job_is_read_with_all_its_parts_and_a_part_alone,
     results::a_reader_from_now_on_hears_nothing_from_before,
     results::what_is_erased_is_gone_and_the_rest_is_not,
+    results::what_was_added_later_outlives_an_erasure_as_far_as_a_position,
     results::only_results_are_erased,
     results::an_entry_that_does_not_fit_its_journal_is_refused,
     blobs::a_blob_is_read_as_it_was_written,

@@ -196,9 +196,9 @@ impl Broker for MemoryBroker {
         lock(self.shared.journal(journal)).append(self.shared.time.both(), topic, message_id, entry)
     }
 
-    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
+    async fn erase(&self, journal: Journal, topic: &Topic, through: Option<u64>) -> Result<(), BrokerError> {
         kept::check_erasable(journal)?;
-        lock(self.shared.journal(journal)).erase(topic);
+        lock(self.shared.journal(journal)).erase(topic, through.unwrap_or(u64::MAX));
         Ok(())
     }
 

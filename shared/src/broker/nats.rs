@@ -139,8 +139,8 @@ impl Broker for NatsBroker {
         feeds::append(&self.streams, journal, topic, message_id, &entry).await
     }
 
-    async fn erase(&self, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
-        feeds::erase(&self.streams, journal, topic).await
+    async fn erase(&self, journal: Journal, topic: &Topic, through: Option<u64>) -> Result<(), BrokerError> {
+        feeds::erase(&self.streams, journal, topic, through).await
     }
 
     async fn follow(&self, feed: &Feed, since: Since) -> Result<Box<dyn Follower>, BrokerError> {

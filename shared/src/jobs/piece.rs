@@ -66,7 +66,7 @@ mod tests {
         let piece = |number, last| (Piece { exec, number, last }, Bytes::from_static(b"data: a\n\n"));
         assert_eq!(pieces, [piece(0, false), piece(1, true)]);
         assert!(jobs::outcomes(broker.as_ref(), &jobs::topic(&job, 0)).await.unwrap().is_empty());
-        broker.erase(Journal::Results, &Topic::from(job)).await.unwrap();
+        broker.erase(Journal::Results, &Topic::from(job), None).await.unwrap();
         let mut follower = broker.follow(&feed, Since::Start).await.unwrap();
         assert_eq!(follower.next(Duration::ZERO).await, Ok(None));
     }

@@ -57,8 +57,8 @@ async fn what_is_there_and_does_not_come_is_not_taken_for_nothing() {
     }
     let withheld = follower.next(Duration::from_millis(100)).await;
     assert!(matches!(withheld, Err(BrokerError::Unavailable(_))), "{withheld:?}");
-    broker.erase(Journal::Results, &of("1")).await.unwrap();
-    broker.erase(Journal::Results, &of("2")).await.unwrap();
+    broker.erase(Journal::Results, &of("1"), None).await.unwrap();
+    broker.erase(Journal::Results, &of("2"), None).await.unwrap();
     assert_eq!(follower.next(Duration::from_millis(100)).await, Ok(None), "what was there is erased");
     broker.append(Journal::Results, &of("3"), "3", bytes("outcome")).await.unwrap();
     assert!(pause(&raw, "tidemill_results", false).await);

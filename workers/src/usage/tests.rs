@@ -146,7 +146,7 @@ impl Broker for Flaky {
     async fn follow(&self, _: &Feed, _: Since) -> Result<Box<dyn Follower>, BrokerError> {
         unavailable()
     }
-    async fn erase(&self, _: Journal, _: &Topic) -> Result<(), BrokerError> {
+    async fn erase(&self, _: Journal, _: &Topic, _: Option<u64>) -> Result<(), BrokerError> {
         unavailable()
     }
     async fn blob_put(&self, _: Store, _: &str, _: Bytes) -> Result<(), BrokerError> {

@@ -60,19 +60,27 @@ pub(super) async fn what_is_erased_is_gone_and_the_rest_is_not(pair: Pair) {
     }
     let mut follower = follow(&pair, job("erase").into(), Since::Start).await;
     assert_eq!(read(&mut follower).await.len(), 2);
-    pair.other.erase(Journal::Results, &part("erase", "0")).await.expect("erased");
+    pair.other.erase(Journal::Results, &part("erase", "0"), None).await.expect("erased");
     assert_eq!(read_all(&pair, job("erase").into()).await, ["erase.1 x"]);
-    pair.one.erase(Journal::Results, &job("erase").into()).await.expect("erased");
+    pair.one.erase(Journal::Results, &job("erase").into(), None).await.expect("erased");
     assert!(read_all(&pair, job("erase").into()).await.is_empty());
     assert_eq!(read_all(&pair, job("erase-other").into()).await, ["erase-other.0 x"]);
     append(&*pair.one, &part("erase", "1"), "y").await;
     assert_eq!(read(&mut follower).await, ["erase.1 y"], "a reader goes on behind what was erased");
-    assert_eq!(pair.one.erase(Journal::Results, &job("never-there").into()).await, Ok(()));
+    assert_eq!(pair.one.erase(Journal::Results, &job("never-there").into(), None).await, Ok(()));
+}
+
+pub(super) async fn what_was_added_later_outlives_an_erasure_as_far_as_a_position(pair: Pair) {
+    append(&*pair.one, &part("through", "0"), "a").await;
+    let last = append(&*pair.one, &part("through", "1"), "b").await;
+    append(&*pair.other, &part("through", "0"), "c").await;
+    pair.one.erase(Journal::Results, &job("through").into(), Some(last)).await.expect("erased");
+    assert_eq!(read_all(&pair, job("through").into()).await, ["through.0 c"]);
 }
 
 pub(super) async fn only_results_are_erased(pair: Pair) {
     for journal in [Journal::Usage, Journal::Audit, Journal::Dead] {
-        let erased = pair.one.erase(journal, &job("kept").into()).await;
+        let erased = pair.one.erase(journal, &job("kept").into(), None).await;
         assert!(matches!(erased, Err(BrokerError::Unfit(_))), "{erased:?}");
     }
 }
@@ -92,7 +100,7 @@ pub(super) async fn full_results_refuse_until_some_are_erased(pair: Pair) {
     let append = async |of: &str| pair.one.append(Journal::Results, &part(of, "0"), of, large.clone()).await;
     append("first").await.expect("stored");
     assert_eq!(append("second").await, Err(BrokerError::Full));
-    pair.other.erase(Journal::Results, &job("first").into()).await.expect("erased");
+    pair.other.erase(Journal::Results, &job("first").into(), None).await.expect("erased");
     append("second").await.expect("what was refused is not remembered as stored");
 }
 

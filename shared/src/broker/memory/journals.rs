@@ -58,9 +58,9 @@ impl Pages {
         Ok(())
     }
 
-    /// Removes the entries of a topic and of all below it.
-    pub(super) fn erase(&mut self, topic: &Topic) {
-        let erased: Vec<u64> = self.topics_of(topic).flatten().copied().collect();
+    /// Removes the entries of a topic and of all below it, as far as `through`.
+    pub(super) fn erase(&mut self, topic: &Topic, through: u64) {
+        let erased: Vec<u64> = self.topics_of(topic).flat_map(|entries| entries.range(..=through)).copied().collect();
         erased.into_iter().for_each(|sequence| self.remove(sequence));
     }
 
@@ -140,11 +140,11 @@ mod tests {
             append(&mut pages, topic, &n.to_string(), 200).unwrap();
         }
         assert_eq!(append(&mut pages, "c.0", "full", 200), Err(BrokerError::Full));
-        pages.erase(&Token::parse("a").unwrap().into());
+        pages.erase(&Token::parse("a").unwrap().into(), u64::MAX);
         assert_eq!(&*pages.after(0, None).unwrap().key, "a-b.0");
         assert_eq!(append(&mut pages, "c.0", "full", 200), Ok(4), "what was refused is not remembered");
-        pages.erase(&Token::parse("c").unwrap().into());
-        pages.erase(&Token::parse("a-b").unwrap().into());
+        pages.erase(&Token::parse("c").unwrap().into(), u64::MAX);
+        pages.erase(&Token::parse("a-b").unwrap().into(), u64::MAX);
         assert!(pages.bytes == 0 && pages.topics.is_empty());
     }
 

@@ -56,10 +56,11 @@ pub(super) async fn append(
     Ok(streams.using(stream, Fault::may_pass, attempt).await?.sequence)
 }
 
-pub(super) async fn erase(streams: &Streams, journal: Journal, topic: &Topic) -> Result<(), BrokerError> {
+pub(super) async fn erase(streams: &Streams, journal: Journal, topic: &Topic, through: Option<u64>) -> Result<(), BrokerError> {
     kept::check_erasable(journal)?;
     let (stream, subjects) = (StreamId::Journal(journal), subjects(journal, Some(topic)));
-    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &subjects, None)).await
+    let below = through.map(|sequence| sequence.saturating_add(1));
+    streams.using(stream, Fault::may_pass, |_| streams.link.purge(stream.name(), &subjects, below)).await
 }
 
 /// The subjects of a topic and of all below it, or of all topics.
