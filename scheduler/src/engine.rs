@@ -6,6 +6,7 @@
 //! (interactive) or ended with an outcome on record (deferred), answered with a failure, or dropped because nobody waits
 //! for it. A request whose call failed comes back and is tried again within bounds (`engine/returned.rs`). The engine holds no bodies.
 
+mod acked;
 mod batch;
 mod breaker;
 mod budget;
@@ -248,8 +249,8 @@ impl Engine {
     }
 
     /// How many calls each backend takes at once, as far as that is less than configured.
-    pub fn limits(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.fleet.places.iter().map(|(backend, _, place)| (backend, place.limit()))
+    pub fn limits(&self, now: Time) -> impl Iterator<Item = (&str, u32)> {
+        self.fleet.places.iter().map(move |(backend, _, place)| (backend, place.limit(now)))
     }
 
     /// Whether a breaker has opened or closed since this was asked last.

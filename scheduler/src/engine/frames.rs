@@ -1,11 +1,11 @@
 //! core: which frames still matter here. A frame is renewed while anything in it is in custody, and acked after that.
 
 use super::Action;
-use foldhash::HashSet;
+use super::acked::Acked;
 use shared::broker::ack_wait;
 use shared::clock::Time;
 use shared::domain::Lane;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// A stored frame, the same at every redelivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,9 +20,6 @@ impl FrameKey {
     pub const NONE: Self = Self { lane: Lane::Interactive, epoch: 0, sequence: 0 };
 }
 
-/// Frames acked lately, remembered in case the ack was lost: more than an ack wait's worth at full speed.
-const ACKED_MAX: usize = 65_536;
-
 #[derive(Debug)]
 struct Frame {
     /// Items in custody.
@@ -34,13 +31,13 @@ struct Frame {
 pub(super) struct Frames {
     /// In order, so that the same events give the same actions.
     open: BTreeMap<FrameKey, Frame>,
-    acked: HashSet<FrameKey>,
-    acked_order: VecDeque<FrameKey>,
+    /// In case the ack was lost.
+    acked: Acked,
 }
 
 impl Frames {
     pub(super) fn is_acked(&self, key: FrameKey) -> bool {
-        self.acked.contains(&key)
+        self.acked.contains(key)
     }
 
     /// Whether the frame is one that is open here; its ack wait begins anew.
@@ -73,14 +70,7 @@ impl Frames {
 
     pub(super) fn ack(&mut self, key: FrameKey) {
         self.open.remove(&key);
-        if self.acked.insert(key) {
-            self.acked_order.push_back(key);
-        }
-        if self.acked_order.len() > ACKED_MAX
-            && let Some(oldest) = self.acked_order.pop_front()
-        {
-            self.acked.remove(&oldest);
-        }
+        self.acked.insert(key);
     }
 
     /// Renews what is open here and was not renewed within a quarter of its ack wait.

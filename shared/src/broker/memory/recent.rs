@@ -5,9 +5,9 @@ use crate::clock::Time;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-/// Ids remembered at once, about 4 MB. Past it the oldest is forgotten early: in one process a publish is not retried
+/// Ids remembered at once, about 1 MB. Past it the oldest is forgotten early: in one process a publish is not retried
 /// over a lost answer, so a duplicate comes soon or not at all.
-const IDS_MAX: usize = 65_536;
+const IDS_MAX: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(super) struct RecentIds {
