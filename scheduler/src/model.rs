@@ -266,7 +266,7 @@ impl Owner {
             self.announce_at = now + HELD_EVERY;
             self.announce(now);
             self.forecast(now);
-            self.metrics.limits(self.engine.limits());
+            self.metrics.limits(self.engine.limits(now));
             let engine = &self.engine;
             self.quota.tend(now, |id| engine.holds(id) || engine.runs(id));
         }

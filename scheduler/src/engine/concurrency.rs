@@ -3,7 +3,8 @@
 //! Two things tell. A server that refuses or stays silent (429, 503, a timeout) is over its limit: that falls to 0.7 of what was
 //! out, once in a window however many calls say so. And a server whose calls take much longer than they did lately, for their
 //! work, keeps them waiting (the gradient of Netflix's concurrency-limits): the limit falls by as much. Otherwise it rises while it
-//! binds: twice as fast again while far below where it last was too high, carefully when near.
+//! binds: twice as fast again while far below where it last was too high, carefully when near. A server that was away takes one
+//! call and twice as many after each second (a slow start, as Envoy has it), whether or not one has ended yet.
 
 use super::line::Line;
 use shared::clock::Time;
@@ -27,6 +28,9 @@ const SMOOTHING: f64 = 0.4;
 /// Windows after which calls are known to take their time.
 const KNOWN: u32 = 5;
 
+/// After so long one that is back takes twice as many calls at once.
+const DOUBLES: Duration = Duration::from_secs(1);
+
 /// A limit of which so much is used binds.
 const BINDS: f64 = 0.8;
 
@@ -44,6 +48,8 @@ pub(super) enum Load {
 pub(super) struct Concurrency {
     /// `None`: what is configured.
     limit: Option<f64>,
+    /// When it was last back from being away.
+    back: Option<Time>,
     /// Where it was last too high, if it was.
     knee: Option<f64>,
     /// The time of calls against their work, a window at a time.
@@ -67,8 +73,13 @@ struct Window {
 
 impl Concurrency {
     /// Calls at once, of so many configured.
-    pub(super) fn calls(&self, configured: u32) -> u32 {
-        self.limit.map_or(configured, |limit| (limit as u32).clamp(1, configured.max(1)).min(configured))
+    pub(super) fn calls(&self, now: Time, configured: u32) -> u32 {
+        (self.current(now, f64::from(configured)) as u32).max(1).min(configured)
+    }
+
+    fn current(&self, now: Time, configured: f64) -> f64 {
+        let limit = self.limit.unwrap_or(configured);
+        self.back.map_or(limit, |back| limit.min((now.since(back).as_secs_f64() / DOUBLES.as_secs_f64()).floor().exp2()))
     }
 
     /// With this one, so many calls are out.
@@ -77,8 +88,8 @@ impl Concurrency {
     }
 
     /// It was away and is back: a few calls first, and soon all.
-    pub(super) fn begin_anew(&mut self, now: Time, configured: u32) {
-        (self.limit, self.knee, self.window) = (Some(1.0), Some(f64::from(configured)), Window { since: now, ..Window::default() });
+    pub(super) fn begin_anew(&mut self, now: Time) {
+        (self.limit, self.knee, self.back, self.window) = (None, None, Some(now), Window { since: now, ..Window::default() });
     }
 
     /// A call has ended that did so much work, in tokens; `configured` calls are allowed.
@@ -92,7 +103,7 @@ impl Concurrency {
             }
             Load::Unknown => {}
         }
-        let limit = self.limit.unwrap_or(f64::from(configured));
+        let limit = self.current(now, f64::from(configured));
         if now.since(self.window.since) >= WINDOW && (self.window.calls >= CALLS_MIN.min(limit) || self.window.has_cut) {
             self.turn(now, f64::from(configured));
         }
@@ -102,7 +113,7 @@ impl Concurrency {
         if self.window.has_cut && now.since(self.window.since) < WINDOW {
             return;
         }
-        let out = self.limit.unwrap_or(configured).min(f64::from(self.window.peak.max(1)));
+        let out = self.current(now, configured).min(f64::from(self.window.peak.max(1)));
         (self.knee, self.limit) = (Some(out), Some((out * CUT).max(1.0)));
         self.window = Window { since: now, has_cut: true, ..Window::default() };
     }
@@ -113,11 +124,12 @@ impl Concurrency {
         if seen.has_cut || seen.calls < 1.0 {
             return;
         }
-        let limit = self.limit.unwrap_or(configured);
+        let limit = self.current(now, configured);
         let gradient = self.gradient(seen.work / seen.calls, seen.took / seen.calls);
         let binds = f64::from(seen.peak) >= limit * BINDS;
         let next = match () {
             () if gradient < 1.0 => limit * (1.0 - SMOOTHING * (1.0 - gradient)),
+            () if limit < self.limit.unwrap_or(configured) => return, // It is coming back by itself.
             () if binds => self.above(limit),
             () => limit,
         };
@@ -169,7 +181,7 @@ mod tests {
         }
 
         fn now(&self) -> u32 {
-            self.limit.calls(CONFIGURED)
+            self.limit.calls(self.now, CONFIGURED)
         }
     }
 
@@ -211,10 +223,26 @@ mod tests {
     #[test]
     fn a_place_that_comes_back_is_full_within_ten_seconds() {
         let mut rig = Rig::new();
-        rig.limit.begin_anew(rig.now, CONFIGURED);
-        assert_eq!(rig.now(), 1);
-        let seconds = (1..100).find(|_| rig.second(100, Load::Borne) == CONFIGURED);
-        assert!(seconds.is_some_and(|seconds| seconds <= 10), "{seconds:?}");
+        rig.limit.begin_anew(rig.now);
+        let calls: Vec<u32> = (0..7).map(|_| rig.second(100, Load::Borne)).collect();
+        assert_eq!(calls, [2, 4, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn a_place_that_comes_back_need_not_wait_for_long_calls_to_end() {
+        let mut rig = Rig::new();
+        rig.limit.begin_anew(rig.now);
+        let calls = |seconds| rig.limit.calls(rig.now + Duration::from_secs(seconds), CONFIGURED);
+        assert_eq!([0, 3, 6, 600].map(calls), [1, 8, 64, 64]);
+    }
+
+    #[test]
+    fn a_place_that_comes_back_and_has_too_much_takes_less_than_was_out() {
+        let mut rig = Rig::new();
+        rig.limit.begin_anew(rig.now);
+        (0..4).for_each(|_| _ = rig.second(100, Load::Borne));
+        assert_eq!(rig.now(), 16);
+        assert_eq!(rig.second(100, Load::TooMuch), 11);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Place {
 
     /// Calls that may be out at once.
     pub(super) fn capacity(&self, now: Time, credit: &BackendCredit) -> u32 {
-        if self.is_open_to_calls(now) { self.concurrency.calls(credit.concurrency) } else { 0 }
+        if self.is_open_to_calls(now) { self.concurrency.calls(now, credit.concurrency) } else { 0 }
     }
 
     pub(super) fn is_open_to_calls(&self, now: Time) -> bool {
@@ -58,8 +58,8 @@ impl Place {
     }
 
     /// Calls that it takes at once at present.
-    pub(super) fn limit(&self) -> u32 {
-        self.concurrency.calls(self.configured)
+    pub(super) fn limit(&self, now: Time) -> u32 {
+        self.concurrency.calls(now, self.configured)
     }
 
     pub(super) fn state(&self) -> State {
@@ -153,7 +153,7 @@ impl Places {
 
     fn closed(&mut self, now: Time, key: &SlotKey) {
         if let Some(place) = self.get_mut(key) {
-            place.concurrency.begin_anew(now, place.configured);
+            place.concurrency.begin_anew(now);
         }
         self.have_changed = true;
         self.try_the_others();

@@ -167,7 +167,7 @@ fn a_backend_that_is_given_too_much_is_given_less() {
     let sent = dispatches(&rig.deliver((1..=4).map(item).collect()));
     assert_eq!(sent.len(), 4);
     rig.step([failed(sent[0].0, 1, Fault::RateLimited), failed(sent[1].0, 2, Fault::RateLimited)]);
-    assert_eq!(rig.engine.limits().collect::<Vec<_>>(), [("a", 2)], "0.7 of four, once");
+    assert_eq!(rig.engine.limits(rig.now).collect::<Vec<_>>(), [("a", 2)], "0.7 of four, once");
     assert_eq!(rig.deliver(vec![item(5)]), [], "two are out");
 }
 
