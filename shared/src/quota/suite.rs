@@ -134,6 +134,7 @@ const CHECKS: &[Check] = checks![
     rates::a_settlement_counts_once,
     rates::a_new_quota_applies_at_once,
     rates::a_clock_that_goes_back_refills_nothing_twice,
+    rates::a_clock_that_was_an_hour_ahead_does_not_stop_refills_for_an_hour,
     rates::tenants_are_apart_whatever_they_are_called,
     leases::places_come_back_when_requests_end,
     leases::a_lease_that_is_not_renewed_runs_out,

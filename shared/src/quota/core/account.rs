@@ -8,6 +8,9 @@ use crate::quota::{Amount, Outcome, Quota, Reason, Standing, Usage};
 /// When to try again where places come back with the end of a request, which nobody can foresee.
 const CONCURRENCY_RETRY_MS: u32 = 250;
 
+/// A clock that goes back by more was wrong before: what was refilled ahead of time is not waited for.
+const AHEAD_MAX_MS: u64 = 10_000;
+
 /// An account that holds nothing but seeded budgets is forgotten after an hour: the usage log has them too.
 const SEEDED_IDLE_MS: u64 = 3_600_000;
 
@@ -30,8 +33,11 @@ pub(super) struct Charged {
 }
 
 impl Account {
-    /// Brings it up to date. A clock that went back changes nothing.
+    /// Brings it up to date. A clock that went back by a little changes nothing.
     pub(super) fn advance(&mut self, now: u64) {
+        if self.at > now.saturating_add(AHEAD_MAX_MS) {
+            self.at = now;
+        }
         let elapsed = now.saturating_sub(self.at);
         self.requests.refill(elapsed);
         self.tokens.refill(elapsed);

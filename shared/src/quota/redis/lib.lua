@@ -6,6 +6,8 @@
 local LEASE_MS, RECENT_MS = 30000, 120000
 local EXPIRED_MAX, FORGOTTEN_MAX, IDS_MAX = 64, 64, 8192
 local PARTS, TAKEN_MAX, SUM_MAX = 60000, 4000000000000000, 8000000000000000
+-- A clock that goes back by more was wrong before.
+local AHEAD_MAX_MS = 10000
 local CONCURRENCY_RETRY_MS, SPAN_MAX, NEVER = 250, 4294967295, math.huge
 local DAY_MS = 86400000
 -- What nobody has touched for 35 days says nothing any more: buckets are full, and the longest month is over.
@@ -171,6 +173,7 @@ local function advance(account)
   account.touched = true
   if account.is_current then return end
   account.is_current = true
+  if account.at > now + AHEAD_MAX_MS then account.at = now end
   local elapsed = max(now - account.at, 0)
   account.requests = refill(account.requests, account.request_rate, elapsed)
   account.tokens = refill(account.tokens, account.token_rate, elapsed)

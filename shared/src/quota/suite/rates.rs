@@ -141,6 +141,17 @@ pub(super) async fn a_clock_that_goes_back_refills_nothing_twice(desk: Desk) {
     desk.refuse(&quotas, 1).await;
 }
 
+pub(super) async fn a_clock_that_was_an_hour_ahead_does_not_stop_refills_for_an_hour(desk: Desk) {
+    let quotas = of_tenant(r#"{"requests_per_minute":60,"request_burst":1}"#);
+    desk.clock.advance(3_600_000);
+    desk.grant(&quotas, 1).await;
+    desk.clock.set_back(3_600_000);
+    desk.refuse(&quotas, 1).await;
+    desk.clock.advance(1_000);
+    desk.grant(&quotas, 1).await;
+    desk.refuse(&quotas, 1).await;
+}
+
 pub(super) async fn tenants_are_apart_whatever_they_are_called(desk: Desk) {
     let quotas = of_tenant(r#"{"requests_per_minute":1}"#);
     for name in ["", "{a}", "{a}b", "a:b", "*", "key:a"] {
