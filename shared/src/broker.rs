@@ -9,6 +9,7 @@ mod kept;
 pub mod limits;
 pub mod memory;
 pub mod nats;
+mod posts;
 
 pub use self::kept::{Bucket, Entry, Feed, HISTORY, Journal, LEASE_TTL, Record, Since, Store, Topic};
 
@@ -50,6 +51,13 @@ pub enum Address {
     Heartbeats,
     /// Heard by schedulers and workers.
     Cancels,
+}
+
+impl Address {
+    /// Whether one process alone listens there.
+    const fn is_one_nodes(&self) -> bool {
+        matches!(self, Self::Ingress(_) | Self::Scheduler(_) | Self::Worker(_))
+    }
 }
 
 /// The right to renew, ack or give back one delivery. Transferable: any process may use it.
@@ -152,11 +160,11 @@ pub trait Broker: Send + Sync + 'static {
     async fn listen(&self, at: &Address) -> Result<Box<dyn Inbox>, BrokerError>;
 
     /// Has `listener` called with each frame posted to an address from now on, until what this returns is dropped. Frames
-    /// of one sender come in order. In process the call happens inside [`Broker::post`], which saves a task's turn: a
-    /// listener never blocks, and nobody posts while holding a lock that a listener takes.
+    /// of one sender come in order. In the sender's own process the call happens inside [`Broker::post`], whatever the broker:
+    /// a listener never blocks, and nobody posts while holding a lock that a listener takes.
     async fn attach(&self, at: &Address, listener: Listener) -> Result<Attached, BrokerError> {
         let inbox = self.listen(at).await?;
-        Ok(Attached::new(task::spawn_guarded("inbox", call(listener, inbox))))
+        Ok(Attached::new(task::spawn_guarded("inbox", hear_all(listener, inbox))))
     }
 
     /// Whether posting is a function call, which never waits: then nothing is gained by sending messages together.
@@ -255,7 +263,7 @@ impl Attached {
     }
 }
 
-async fn call(listener: Listener, mut inbox: Box<dyn Inbox>) {
+async fn hear_all(listener: Listener, mut inbox: Box<dyn Inbox>) {
     while let Some(frame) = inbox.next().await {
         listener(frame);
         // Those whom the frame has woken go first: a burst would otherwise look like callers that do not read.

@@ -86,6 +86,7 @@ const CHECKS: &[Check] = checks![
     posts::a_listener_hears_what_is_sent_after_it_listened,
     posts::every_listener_hears,
     posts::an_attached_listener_is_called_in_order_until_it_is_let_go,
+    posts::a_node_hears_each_post_of_its_own_process_and_of_others_once_and_in_order,
     posts::a_post_over_the_limit_is_too_large,
     records::a_record_is_created_once,
     records::an_update_needs_the_current_revision,

@@ -8,7 +8,6 @@ mod blobs;
 mod feeds;
 mod journals;
 mod lane;
-mod posts;
 mod recent;
 mod records;
 mod timepiece;
@@ -18,11 +17,11 @@ use self::blobs::Blobs;
 use self::feeds::MemoryFollower;
 use self::journals::Pages;
 use self::lane::LaneQueue;
-use self::posts::Posts;
 use self::records::Records;
 use self::timepiece::Timepiece;
 use super::kept;
 use super::limits::{Limits, PAYLOAD_BYTES_MAX};
+use super::posts::Posts;
 use super::{
     AckToken, Address, Attached, Broker, BrokerError, Bucket, Delivery, Feed, Follower, Inbox, Journal, LaneFilter, LaneSubject, Listener,
     Puller, Record, Since, Store, Stored, Topic, ack_wait,

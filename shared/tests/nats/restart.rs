@@ -5,9 +5,11 @@ use bytes::Bytes;
 use shared::broker::nats::child::NatsServer;
 use shared::broker::{Address, Broker, BrokerError, Bucket, Entry, Feed, Follower, Journal, Record, Since, Store, Topic};
 use shared::domain::Lane::{Async, Interactive};
-use shared::domain::Token;
+use shared::domain::{NodeId, Token};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -188,4 +190,19 @@ async fn without_a_server_a_call_ends_in_time_and_says_why() {
     let published = timeout(SOON, broker.publish(&subject(Interactive, "a"), "1", bytes("x"))).await.expect("an end in time");
     assert!(matches!(published, Err(BrokerError::Unavailable(_))), "{published:?}");
     assert!(!broker.is_connected());
+}
+
+#[tokio::test]
+async fn the_nodes_of_one_process_need_no_server_between_them() {
+    let folder = TempDir::new().unwrap();
+    let server = start_in(&folder, None).await;
+    let broker = connect(&server).await;
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    let at = Address::Ingress(NodeId::parse("here").unwrap());
+    let attached = broker.attach(&at, Arc::new(move |frame| drop(sender.send(frame)))).await.unwrap();
+    server.kill().await;
+    broker.post(&at, bytes("in the meantime")).await.unwrap();
+    assert_eq!(heard.try_recv().unwrap(), "in the meantime");
+    drop(attached);
+    assert_eq!(timeout(SOON, heard.recv()).await.unwrap(), None);
 }

@@ -79,6 +79,25 @@ pub(super) async fn an_attached_listener_is_called_in_order_until_it_is_let_go(p
     assert_eq!(pair.one.post(&at, Bytes::from_static(b"unheard")).await, Ok(()));
 }
 
+pub(super) async fn a_node_hears_each_post_of_its_own_process_and_of_others_once_and_in_order(pair: Pair) {
+    const POSTS: usize = 500;
+    let at = Address::Worker(node("own"));
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    let _attached = pair.one.attach(&at, Arc::new(move |frame| drop(sender.send(frame)))).await.expect("a place");
+    for n in 0..POSTS {
+        pair.one.post(&at, Bytes::from(format!("own {n}"))).await.expect("posted");
+        pair.other.post(&at, Bytes::from(format!("other {n}"))).await.expect("posted");
+    }
+    let (mut own, mut other) = (Vec::new(), Vec::new());
+    for _ in 0..2 * POSTS {
+        let frame = timeout(SOON, heard.recv()).await.expect("called in time").expect("an open end");
+        if frame.starts_with(b"own") { own.push(frame) } else { other.push(frame) }
+    }
+    assert_eq!(own, (0..POSTS).map(|n| format!("own {n}")).collect::<Vec<_>>());
+    assert_eq!(other, (0..POSTS).map(|n| format!("other {n}")).collect::<Vec<_>>());
+    assert!(heard.try_recv().is_err());
+}
+
 pub(super) async fn a_post_over_the_limit_is_too_large(pair: Pair) {
     let at = Address::Worker(node("large"));
     let mut inbox = pair.other.listen(&at).await.expect("an inbox");

@@ -32,12 +32,13 @@ impl std::fmt::Debug for Posts {
 }
 
 impl Posts {
-    /// Calls the listeners, without any lock held: they may post themselves.
-    pub(super) fn post(&self, to: &Address, frame: &Bytes) {
+    /// Calls the listeners, without any lock held: they may post themselves. False: there are none.
+    pub(super) fn post(&self, to: &Address, frame: &Bytes) -> bool {
         let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner).get(to).cloned();
         for (_, listener) in listeners.iter().flat_map(|all| all.iter()) {
             listener(frame.clone());
         }
+        listeners.is_some()
     }
 
     /// Adds a listener, which stays until its place is dropped.
