@@ -13,6 +13,6 @@ pub use batch::{Batch, BatchState, Counts, Cursor, OpenSegment, Written};
 pub use dead::{DeadLetter, bury, letters, settle};
 pub use file::{File, PART_BYTES, Purpose};
 pub use job::{End, Job, Place, State};
-pub use outcome::{Commit, Outcome, all_outcomes, commit, commit_if_room, conclude, end, input_topic, outcomes, read, topic};
+pub use outcome::{Commit, Outcome, all_outcomes, body_key, commit, commit_if_room, conclude, end, input_topic, outcomes, read, topic};
 pub use piece::{PIECE_BYTES_MAX, Piece, log, log_topic, read_piece};
 pub use store::{Created, Kept, StoreError, Stored, all, change, create, delete, delete_at, get, of_entry, replace};

@@ -73,7 +73,6 @@ impl World {
             ended_ms: None,
             deadline_ms: spec.deadline.as_micros().div_ceil(1_000),
             fingerprint: spec.prompt().to_vec(),
-            body: None,
             place: None,
             exec: None,
             winner: None,

@@ -98,7 +98,17 @@ pub(crate) async fn submit(
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
     let (metadata, notified) = (background.unwrap_or_default(), !gate.webhooks.concern(&envelope.tenant));
     let job = Job { metadata, notified, ..fresh(id.clone(), &envelope, fingerprint, within_ms) };
-    accept(gate.broker(), job, &model, addressed(envelope, id, within_ms), body).await
+    let is_large = body.len() > CLAIM_OVER;
+    let accepted = accept(gate.broker(), job, &model, addressed(envelope, id.clone(), within_ms), body).await;
+    // Without a name nobody submits it again, and its body is nobody's. With one the next submission needs it or replaces it.
+    if accepted.is_err()
+        && is_large
+        && errand.name.is_none()
+        && let Err(error) = gate.broker().blob_delete(Store::Files, &jobs::body_key(&id)).await
+    {
+        tracing::warn!(%error, job = %id, "the body of a job that was not taken is left behind");
+    }
+    accepted
 }
 
 /// A job that is about to be accepted, and has `within_ms` from now on.
@@ -117,7 +127,6 @@ fn fresh(id: Token, envelope: &Envelope, fingerprint: Vec<u8>, within_ms: u64) -
         ended_ms: None,
         deadline_ms: now_ms.saturating_add(within_ms),
         fingerprint,
-        body: None,
         place: None,
         exec: None,
         winner: None,
@@ -166,18 +175,13 @@ pub(super) async fn input(broker: &dyn Broker, job: &Token) -> Result<Option<(En
 ///
 /// # Errors
 /// `idempotency_mismatch`, `queue_full`, `broker_unavailable`.
-pub async fn accept(broker: &dyn Broker, mut job: Job, model: &Token, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
-    // Of this submission alone: another's under the same name is not taken back with it.
-    job.body = (body.len() > CLAIM_OVER).then(|| format!("body.{}.{}", job.id, entropy::message_id()).into());
+pub async fn accept(broker: &dyn Broker, job: Job, model: &Token, envelope: Envelope, body: Bytes) -> Result<Job, Failure> {
     let new = match jobs::create(broker, &job).await.map_err(|error| native::of_store(&error))? {
         Created::New { revision } => Some(revision),
         Created::Known(known) if known.value.fingerprint != job.fingerprint => return Err(idempotency::mismatch()),
         Created::Known(known) if known.value.state != State::Accepted => return Ok(known.value),
         // Whoever submitted it has not come to the end of that, and may be dead: what they did can be done again.
-        Created::Known(known) => {
-            job.body = known.value.body.or(job.body);
-            None
-        }
+        Created::Known(_) => None,
     };
     let input = keep(broker, &job, envelope, body).await;
     let laid_down = match &input {
@@ -206,7 +210,7 @@ pub async fn accept(broker: &dyn Broker, mut job: Job, model: &Token, envelope: 
 
 /// Keeps a job's request as long as the job. Returns its position, and the frame that its lane is to carry.
 async fn keep(broker: &dyn Broker, job: &Job, mut envelope: Envelope, body: Bytes) -> Result<(u64, Bytes), BrokerError> {
-    let body = check_claim(broker, job, &mut envelope, body).await?;
+    let body = check_claim(broker, &mut envelope, body).await?;
     let frame = encode_one(&envelope, &body);
     let position = broker.append(Journal::Results, &jobs::input_topic(&job.id), &entropy::message_id(), frame.clone()).await?;
     Ok((position, frame))
@@ -221,30 +225,30 @@ pub(super) fn subject(tenant: &str, model: &Token) -> LaneSubject {
 async fn discard(broker: &dyn Broker, job: &Job, revision: u64, input: Option<u64>) {
     let discarded = async {
         jobs::delete_at::<Job>(broker, &job.tenant, &job.id, revision).await?;
-        erase_request(broker, job, input).await
+        erase_input(broker, &job.id, input).await
     };
     if let Err(error) = discarded.await {
         tracing::warn!(%error, job = %job.id, "a job that was not taken may run all the same");
     }
 }
 
-/// Removes what was kept of a submission. What comes later under its name is another's.
-async fn erase_request(broker: &dyn Broker, job: &Job, input: Option<u64>) -> Result<(), BrokerError> {
-    if let Some(key) = &job.body {
-        broker.blob_delete(Store::Files, key).await?;
-    }
+/// Removes a submission's request. What comes later under its name is another's.
+async fn erase_input(broker: &dyn Broker, job: &Token, input: Option<u64>) -> Result<(), BrokerError> {
     match input {
-        Some(_) => broker.erase(Journal::Results, &jobs::input_topic(&job.id), input).await,
+        Some(_) => broker.erase(Journal::Results, &jobs::input_topic(job), input).await,
         None => Ok(()),
     }
 }
 
 /// Leaves a large body in the store of files, where it stays as long as its job.
-async fn check_claim(broker: &dyn Broker, job: &Job, envelope: &mut Envelope, body: Bytes) -> Result<Bytes, BrokerError> {
-    let Some(key) = &job.body else { return Ok(body) };
+async fn check_claim(broker: &dyn Broker, envelope: &mut Envelope, body: Bytes) -> Result<Bytes, BrokerError> {
+    if body.len() <= CLAIM_OVER {
+        return Ok(body);
+    }
+    let key = jobs::body_key(&envelope.job.as_ref().expect("a job's envelope says which").job);
     let hash = blake3::hash(&body).as_bytes().to_vec();
-    broker.blob_put(Store::Files, key, body).await?;
-    envelope.claim = Some(Claim { key: key.clone(), hash, kept: true });
+    broker.blob_put(Store::Files, &key, body).await?;
+    envelope.claim = Some(Claim { key: key.into(), hash, kept: true });
     Ok(Bytes::new())
 }
 
@@ -309,7 +313,7 @@ pub(super) mod tests {
         let (job, envelope) = request(&id);
         let Ok(Created::New { revision }) = jobs::create(broker.as_ref(), &job).await else { panic!("it is new") };
         let taken = accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope, Bytes::from_static(b"{}")).await.unwrap();
-        discard(broker.as_ref(), &job, revision, None).await;
+        discard(broker.as_ref(), &job, revision, Some(u64::MAX)).await;
         assert_eq!(jobs::get::<Job>(broker.as_ref(), "t", &id).await.unwrap().unwrap().value, taken);
         assert!(input(broker.as_ref(), &id).await.unwrap().is_some());
         jobs::delete::<Job>(broker.as_ref(), "t", &id).await.unwrap();
@@ -319,19 +323,17 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_taken_back_goes_whole_and_nothing_of_who_submits_it_next_goes_with_it() {
+    async fn what_is_taken_back_takes_nothing_of_who_submits_it_next_with_it() {
         let (broker, id) = (MemoryBroker::new(), Token::parse("job_1").unwrap());
         let (job, envelope) = request(&id);
-        let job = Job { body: Some("body.job_1.first".into()), ..job };
         let Ok(Created::New { revision }) = jobs::create(broker.as_ref(), &job).await else { panic!("it is new") };
         let large = Bytes::from(vec![1; CLAIM_OVER + 1]);
         let (position, _) = keep(broker.as_ref(), &job, envelope.clone(), large.clone()).await.unwrap();
         // It is taken back. Between the record and the rest, another submits it.
         jobs::delete_at::<Job>(broker.as_ref(), "t", &id, revision).await.unwrap();
-        let taken = accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope, large.clone()).await.unwrap();
-        erase_request(broker.as_ref(), &job, Some(position)).await.unwrap();
-        assert!(broker.blob_get(Store::Files, "body.job_1.first").await.unwrap().is_none());
-        assert!(broker.blob_get(Store::Files, taken.body.as_ref().unwrap()).await.unwrap() == Some(large));
+        accept(broker.as_ref(), job, &Token::of_model("m"), envelope, large.clone()).await.unwrap();
+        erase_input(broker.as_ref(), &id, Some(position)).await.unwrap();
+        assert!(broker.blob_get(Store::Files, &jobs::body_key(&id)).await.unwrap() == Some(large));
         assert!(input(broker.as_ref(), &id).await.unwrap().is_some());
     }
 
@@ -340,10 +342,10 @@ pub(super) mod tests {
         let (broker, id) = (MemoryBroker::new(), Token::parse("job_1").unwrap());
         let (job, envelope) = request(&id);
         let (first, second) = (Bytes::from(vec![1; CLAIM_OVER + 1]), Bytes::from(vec![2; CLAIM_OVER + 1]));
-        let taken = accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope.clone(), first.clone()).await.unwrap();
+        accept(broker.as_ref(), job.clone(), &Token::of_model("m"), envelope.clone(), first.clone()).await.unwrap();
         let other = Job { fingerprint: vec![8], ..job };
         let refused = accept(broker.as_ref(), other, &Token::of_model("m"), envelope, second).await.unwrap_err();
         assert_eq!(refused.code, Code::IdempotencyMismatch);
-        assert!(broker.blob_get(Store::Files, &taken.body.unwrap()).await.unwrap() == Some(first));
+        assert!(broker.blob_get(Store::Files, &jobs::body_key(&id)).await.unwrap() == Some(first));
     }
 }

@@ -187,9 +187,7 @@ pub(crate) async fn forget(broker: &dyn Broker, job: &Job) -> Result<(), StoreEr
             broker.blob_delete(Store::Files, &key).await?;
         }
     }
-    if let Some(key) = &job.body {
-        broker.blob_delete(Store::Files, key).await?;
-    }
+    broker.blob_delete(Store::Files, &jobs::body_key(&job.id)).await?;
     broker.erase(Journal::Results, &Topic::from(job.id.clone()), None).await?;
     jobs::delete::<Job>(broker, &job.tenant, &job.id).await
 }

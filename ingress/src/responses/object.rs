@@ -100,7 +100,6 @@ pub(super) mod tests {
             ended_ms: None,
             deadline_ms: 9_000,
             fingerprint: Vec::new(),
-            body: None,
             place: None,
             exec: None,
             winner: None,

@@ -71,9 +71,6 @@ pub struct Job {
     /// What two submissions under one `Idempotency-Key` must have in common: a hash of operation and body.
     #[serde(with = "serde_bytes")]
     pub fingerprint: Vec<u8>,
-    /// Where its request's body is, if that is large.
-    #[serde(default)]
-    pub body: Option<Box<str>>,
     #[serde(default)]
     pub place: Option<Place>,
     /// The execution that was begun last.
@@ -200,7 +197,6 @@ pub(crate) fn sample(id: &str) -> Job {
         ended_ms: None,
         deadline_ms: 1_795_000_600_000,
         fingerprint: vec![7; 32],
-        body: None,
         place: None,
         exec: None,
         winner: None,

@@ -59,6 +59,12 @@ pub fn input_topic(job: &Token) -> Topic {
     Topic::of(&[job, &Token::parse("in").expect("a token")])
 }
 
+/// Where a single job's body is, if it is large. The same for whoever submits it again: a frame that is in the lane already
+/// finds it there.
+pub fn body_key(job: &Token) -> String {
+    format!("body.{job}")
+}
+
 /// Puts outcomes on record, however long the broker is away: those of one part in one entry, and single jobs are ended.
 /// When this returns, whatever happens to the queue, they count.
 pub async fn commit(broker: &dyn Broker, commits: Vec<Commit>) {
